@@ -1,0 +1,153 @@
+"""One PIPE row to one example: roles swapped, prompt refined, mask joined, sizes agreed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from textremove.errors import ImageError, PromptError
+from textremove.images import decode_image, decode_mask, encode_image, encode_mask, resize_image, resize_mask
+from textremove.pipe.prompts import refine_prompt
+from textremove.pipe.splits import split_of
+from textremove.schema import KEY_COLUMNS, PHOTO_COLUMNS
+
+_PNG_MAGIC = b"\x89PNG"
+
+
+class RowRejected(Exception):
+    """A row that gives no example.
+
+    Args:
+        reason: Snake-case name of the defect, under which it is counted.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One removal example; the columns of `textremove.schema.EXAMPLE_SCHEMA`.
+
+    Attributes:
+        notes: What was mended on the way, such as "mask_resized"; counted, not stored.
+    """
+
+    example_id: str
+    photo_id: str
+    split: str
+    prompt: str
+    object_class: str
+    place: str
+    image: bytes
+    mask: bytes
+    truth: bytes
+    height: int
+    width: int
+    notes: tuple[str, ...] = ()
+
+    def columns(self) -> dict[str, Any]:
+        """The example as a row of EXAMPLE_SCHEMA."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "notes"}
+
+
+def key_of(row: Mapping[str, Any]) -> str | None:
+    """Joins a row's key columns to "<dataset>/<img_id>/<ann_id>", or None when one of them is null."""
+    return _joined(row, KEY_COLUMNS)
+
+
+def example_from_row(row: Mapping[str, Any], mask_png: bytes | None, *, resolution: int = 0) -> Example:
+    """Makes a removal example of a PIPE row and its mask.
+
+    PIPE adds objects, so its roles are swapped: `target_img` is the input, `source_img` the truth.
+    Photos stay the bytes they came as unless they must be resized, so nothing is compressed twice.
+
+    Args:
+        row: The columns of PIPE_SCHEMA.
+        mask_png: The encoded mask of the same key, or None when there is none.
+        resolution: Longest side of the example in pixels at most; 0 keeps the size of the photo.
+
+    Raises:
+        RowRejected: The row cannot be used, with the reason. The cheap checks come first, so a row
+            with several defects is counted under the first of: key, prompt, mask, image, truth.
+    """
+    example_id, photo_id = key_of(row), _joined(row, PHOTO_COLUMNS)
+    if example_id is None or photo_id is None:
+        raise RowRejected("key_missing")
+    try:
+        refined = refine_prompt(row["Instruction_Class"], row["object_location"])
+    except PromptError:
+        raise RowRejected("prompt_too_short") from None
+    mask = _decoded_mask(mask_png)
+    image, image_bytes = _decoded_photo(row["target_img"], "image")
+    truth, truth_bytes = _decoded_photo(row["source_img"], "truth")
+
+    notes = []
+    size = _bounded_size(image.shape[0], image.shape[1], resolution)
+    if mask.shape != image.shape[:2]:
+        notes.append("mask_resized")
+    if truth.shape != image.shape:
+        notes.append("truth_resized")
+    if mask.shape != size:
+        mask = resize_mask(mask, size)
+        if not mask.any():  # nearest-neighbour shrinking can lose a speck of an object
+            raise RowRejected("mask_empty")
+    return Example(
+        example_id=example_id,
+        photo_id=photo_id,
+        split=split_of(photo_id),
+        prompt=refined.prompt,
+        object_class=refined.object_class,
+        place=refined.place,
+        image=_at_size(image, image_bytes, size),
+        mask=encode_mask(mask),
+        truth=_at_size(truth, truth_bytes, size),
+        height=size[0],
+        width=size[1],
+        notes=tuple(notes),
+    )
+
+
+def _joined(row: Mapping[str, Any], columns: tuple[str, ...]) -> str | None:
+    parts = [row[name] for name in columns]
+    return None if any(part is None for part in parts) else "/".join(str(part) for part in parts)
+
+
+def _decoded_mask(data: bytes | None) -> np.ndarray:
+    if not data:
+        raise RowRejected("mask_missing")
+    try:
+        mask = decode_mask(data)
+    except ImageError as error:
+        raise RowRejected(f"mask_{error.reason}") from None
+    if not mask.any():
+        raise RowRejected("mask_empty")
+    return mask
+
+
+def _decoded_photo(cell: Mapping[str, Any] | None, role: str) -> tuple[np.ndarray, bytes]:
+    data = cell["bytes"] if cell else None
+    if not data:
+        raise RowRejected(f"{role}_missing")
+    try:
+        return decode_image(data), data
+    except ImageError as error:
+        raise RowRejected(f"{role}_{error.reason}") from None
+
+
+def _bounded_size(height: int, width: int, longest: int) -> tuple[int, int]:
+    if longest <= 0 or max(height, width) <= longest:
+        return height, width
+    scale = longest / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _at_size(image: np.ndarray, data: bytes, size: tuple[int, int]) -> bytes:
+    if image.shape[:2] == size:
+        return data
+    lossless = data.startswith(_PNG_MAGIC)
+    return encode_image(resize_image(image, size), format="png" if lossless else "jpeg")
