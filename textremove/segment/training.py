@@ -1,0 +1,149 @@
+"""What training a segmenter is made of: the loss, the settings, the optimizer (paper section 4.2).
+
+Plain single-device PyTorch; `textremove.onray` runs it over workers.
+
+Legend of axes: B batch, C channels, H height, W width, L tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from textremove.segment.conditioned_unet import ConditionedUNet
+from textremove.segment.preprocess import normalise
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterTrainConfig:
+    """How a ConditionedUNet is trained. The defaults are the paper's.
+
+    Attributes:
+        epochs: At most this many passes over the training split.
+        batch_size: Examples in a step, over all workers together.
+        learning_rate: AdamW's base rate.
+        text_learning_rate: Its rate for the text encoder; 0 freezes it.
+        weight_decay: AdamW's decoupled weight decay.
+        bce_weight: Weight of binary cross-entropy in the loss.
+        dice_weight: Weight of the Dice loss.
+        plateau_factor: What the rates are multiplied by on a plateau of the validation loss.
+        plateau_patience: Epochs without improvement before that.
+        early_stopping_patience: Epochs without improvement before training ends.
+        max_grad_norm: Gradients are clipped to this norm.
+        flip: Whether to mirror half of the examples, with the place words in their prompts.
+        seed: Seed of initial weights, order and flips.
+    """
+
+    epochs: int = 40
+    batch_size: int = 16
+    learning_rate: float = 1e-4
+    text_learning_rate: float = 1e-5
+    weight_decay: float = 1e-2
+    bce_weight: float = 0.3
+    dice_weight: float = 0.7
+    plateau_factor: float = 0.5
+    plateau_patience: int = 3
+    early_stopping_patience: int = 10
+    max_grad_norm: float = 1.0
+    flip: bool = True
+    seed: int = 0
+
+
+def dice_loss(logits_B1HW: Tensor, mask_B1HW: Tensor) -> Tensor:
+    """Soft Dice loss per example: (B,) in [0, 1]. One pixel of smoothing keeps empty masks finite."""
+    probability_BN, mask_BN = torch.sigmoid(logits_B1HW).flatten(1), mask_B1HW.flatten(1)
+    shared_B = (probability_BN * mask_BN).sum(dim=1)
+    return 1 - (2 * shared_B + 1) / (probability_BN.sum(dim=1) + mask_BN.sum(dim=1) + 1)
+
+
+def segmentation_loss(logits_B1HW: Tensor, mask_B1HW: Tensor, config: SegmenterTrainConfig) -> Tensor:
+    """The paper's hybrid loss per example: 0.3 BCE-with-logits + 0.7 Dice at its default weights.
+
+    Per example, so that a mean over unequal shards of data can be taken exactly.
+
+    Args:
+        logits_B1HW: float, from `ConditionedUNet.forward`.
+        mask_B1HW: float, 1 where the object is, 0 elsewhere.
+        config: The weights.
+
+    Returns:
+        float (B,).
+    """
+    bce_B = (
+        F.binary_cross_entropy_with_logits(logits_B1HW, mask_B1HW, reduction="none").flatten(1).mean(dim=1)
+    )
+    return config.bce_weight * bce_B + config.dice_weight * dice_loss(logits_B1HW, mask_B1HW)
+
+
+def build_optimizer(model: ConditionedUNet, config: SegmenterTrainConfig) -> torch.optim.AdamW:
+    """AdamW with a rate of its own for the text encoder, which is frozen when that rate is 0."""
+    text = list(model.text_encoder.parameters())
+    for parameter in text:
+        parameter.requires_grad_(config.text_learning_rate > 0)
+    known = {id(parameter) for parameter in text}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    groups: list[dict[str, object]] = [{"params": others, "lr": config.learning_rate}]
+    if config.text_learning_rate > 0:
+        groups.append({"params": text, "lr": config.text_learning_rate})
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+
+
+def pretrain(
+    model: ConditionedUNet,
+    pictures: np.ndarray,
+    masks: np.ndarray,
+    prompts: Sequence[str],
+    *,
+    flip_prompt: Callable[[str], str],
+    config: SegmenterTrainConfig,
+    num_steps: int,
+    progress: Callable[[str, int, int, float], None],
+    on_checkpoint: Callable[[int], None] | None = None,
+) -> None:
+    """Trains a small model in place on pictures held in memory, with a one-cycle learning rate.
+
+    This is how the shipped tiny preset comes to be; `jobs.train_segmenter` trains from prepared shards.
+
+    Args:
+        model: With random weights.
+        pictures: uint8 (N, side, side, 3), side as the model's image_size.
+        masks: uint8 (N, side, side), 255 = object.
+        prompts: N refined prompts.
+        flip_prompt: Mirrors a prompt's place words.
+        config: Loss, rates, batch size, seed.
+        num_steps: Optimizer steps.
+        progress: Called as progress("segmenter", step, num_steps, loss).
+        on_checkpoint: Called every 1,000 steps with the number of steps done.
+    """
+    rng = np.random.default_rng([config.seed, 40])
+    optimizer = build_optimizer(model, config)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=rates, total_steps=num_steps, pct_start=0.1
+    )
+    model.train()
+    for step in range(num_steps):
+        chosen = rng.integers(len(pictures), size=config.batch_size)
+        picture_BHWC, mask_BHW, texts = pictures[chosen], masks[chosen], [prompts[k] for k in chosen]
+        for k in np.flatnonzero(rng.random(config.batch_size) < (0.5 if config.flip else 0)):
+            picture_BHWC[k], mask_BHW[k] = picture_BHWC[k, :, ::-1].copy(), mask_BHW[k, :, ::-1].copy()
+            texts[k] = flip_prompt(texts[k])
+        mask_B1HW = torch.from_numpy(mask_BHW)[:, None].float() / 255
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits_B1HW = model(normalise(picture_BHWC), *model.tokenize(texts))
+        loss = segmentation_loss(logits_B1HW.float(), mask_B1HW, config).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        progress("segmenter", step, num_steps, loss.item())
+        if on_checkpoint is not None and (step + 1) % 1000 == 0:
+            on_checkpoint(step + 1)
+            model.train()
+    model.eval()
