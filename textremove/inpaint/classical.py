@@ -1,0 +1,42 @@
+"""Inpainters without weights: OpenCV's Telea and Navier-Stokes. The honest cheap baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from textremove.errors import ConfigError
+
+METHODS = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
+
+
+class ClassicalInpainter:
+    """Continues the surroundings into the hole (Telea 2004; Bertalmio et al. 2001). Implements Inpainter.
+
+    Args:
+        method: A key of METHODS.
+        radius: Neighbourhood that each filled pixel looks at, in pixels.
+
+    Raises:
+        ConfigError: An unknown method.
+    """
+
+    resolution = 512
+    multiple = 1
+
+    def __init__(self, method: str = "telea", *, radius: float = 5.0) -> None:
+        if method not in METHODS:
+            raise ConfigError(f"unknown classical method {method!r}; choose from {', '.join(METHODS)}")
+        self.method = method
+        self.radius = radius
+
+    def inpaint(
+        self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], seeds: Sequence[int]
+    ) -> list[np.ndarray]:
+        """Fills each hole; seeds make no difference. Shapes as in `Inpainter.inpaint`."""
+        return [
+            cv2.inpaint(image, mask, self.radius, METHODS[self.method])
+            for image, mask in zip(images, masks, strict=True)
+        ]

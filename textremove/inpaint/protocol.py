@@ -1,0 +1,36 @@
+"""What every inpainter is: square crops and masks in, filled crops out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+
+class Inpainter(Protocol):
+    """Fills the hole under a mask. The fill depends on image, mask and seed only, not on the batch.
+
+    Attributes:
+        resolution: Side in pixels of the square crops it works on best.
+        multiple: Crop sides must be a multiple of this many pixels.
+    """
+
+    resolution: int
+    multiple: int
+
+    def inpaint(
+        self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], seeds: Sequence[int]
+    ) -> list[np.ndarray]:
+        """Fills the masked part of each image.
+
+        Args:
+            images: RGB uint8 (height, width, 3), all of one size.
+            masks: uint8 (height, width), 255 = fill, of the same size.
+            seeds: One random seed per image.
+
+        Returns:
+            RGB uint8 (height, width, 3) each. Pixels outside the mask may differ slightly
+            (a VAE is lossy); `textremove.removal` pastes back only what the mask covers.
+        """
+        ...
