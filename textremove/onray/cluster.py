@@ -1,0 +1,137 @@
+"""Connecting to Ray: a small local one, or the cluster that RAY_ADDRESS names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray.data import DataContext
+
+MIN_LOCAL_CPUS = 4
+"""Slots of a local Ray on a smaller machine. With two, the training workers or an actor pool take
+both, nothing is left to read data with, and the job waits for itself."""
+
+_DATA_SETTINGS: dict[str, object] = {
+    # The V2 parquet reader starts a pool of footer actors at every epoch: seconds before a first batch.
+    "use_datasource_v2": False,
+    # A starved pipeline is an error after five minutes, not after half an hour of silence.
+    "execution_no_progress_timeout_s": 300,
+    "enable_progress_bars": False,
+}
+_MAX_OBJECT_STORE = 4 * 2**30
+_MIN_OBJECT_STORE = 128 * 2**20
+
+
+@contextmanager
+def connect(
+    address: str | None = None, *, num_cpus: int | None = None, log_to_driver: bool = False
+) -> Iterator[None]:
+    """Connects to Ray for the length of a with-block, and shuts down what it started.
+
+    Inside a connection that is already there it does nothing, so jobs and tests can share one.
+
+    Args:
+        address: A running cluster; None takes the environment's RAY_ADDRESS, else starts a local Ray.
+        num_cpus: Slots of a local Ray; None for the machine's cores, but at least MIN_LOCAL_CPUS.
+        log_to_driver: Whether what workers print appears here.
+    """
+    if ray.is_initialized():
+        with _data_settings():
+            yield
+        return
+    try:
+        with _own_sigterm_handler():
+            _start(address or os.environ.get("RAY_ADDRESS"), num_cpus, log_to_driver)
+        with _data_settings():
+            yield
+    finally:
+        with _uninterrupted():  # a second Ctrl-C must not leave half of Ray running
+            ray.shutdown()
+
+
+def local_cpus(num_cpus: int | None = None) -> int:
+    """How many slots a local Ray gets: as asked, else one a core, but at least MIN_LOCAL_CPUS."""
+    return num_cpus or max(MIN_LOCAL_CPUS, len(os.sched_getaffinity(0)))
+
+
+def object_store_bytes(*, memory: int, shared_memory: int) -> int:
+    """Size of a local object store: a fifth of memory, inside what /dev/shm has free, at most 4 GiB."""
+    return max(_MIN_OBJECT_STORE, min(memory // 5, int(shared_memory * 0.8), _MAX_OBJECT_STORE))
+
+
+def _start(address: str | None, num_cpus: int | None, log_to_driver: bool) -> None:
+    if address and address != "local":
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=log_to_driver)
+        return
+    # Ray would otherwise write a token into the home folder and ask for it ever after.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Serve kills an HTTP proxy that is not up in five seconds; on a busy laptop it takes longer.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+    # Ray's workers give way to everything else (nice 15) and hardly move on a busy laptop.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    # `uv run` must not make Ray rebuild an environment for every worker.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    ray.init(
+        address="local",
+        num_cpus=local_cpus(num_cpus),
+        object_store_memory=object_store_bytes(memory=_memory(), shared_memory=_shared_memory()),
+        logging_level=logging.ERROR,
+        log_to_driver=log_to_driver,
+    )
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _shared_memory() -> int:
+    shm = Path("/dev/shm")
+    return shutil.disk_usage(shm).free if shm.is_dir() else _memory()
+
+
+@contextmanager
+def _data_settings() -> Iterator[None]:
+    """Settings that datasets copy when they are made; put back afterwards."""
+    context, logger = DataContext.get_current(), logging.getLogger("ray.data")
+    before = {name: getattr(context, name) for name in _DATA_SETTINGS}
+    level = logger.level
+    for name, value in _DATA_SETTINGS.items():
+        setattr(context, name, value)
+    logger.setLevel(logging.ERROR)  # jobs print their own progress, one line at a time
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            setattr(context, name, value)
+
+
+@contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """Keeps the program's handler, which `ray.init` would replace by a plain exit with status 15."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

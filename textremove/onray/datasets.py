@@ -1,0 +1,34 @@
+"""Prepared examples as Ray datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import ray.data
+
+from textremove.pipe.prepared import prepared_files
+
+_MAX_BLOCKS = 16
+_ROWS_PER_BLOCK = 64
+
+
+def read_prepared(path: Path | str, *, split: str | None, num_blocks: int | None = None) -> ray.data.Dataset:
+    """Reads one split of a prepared folder, or all of it for None, as a dataset.
+
+    Args:
+        path: The prepared folder; on a cluster, one that every node sees.
+        split: One of `textremove.schema.SPLITS`.
+        num_blocks: Pieces to read in parallel; None chooses by the number of rows.
+
+    Returns:
+        Rows of EXAMPLE_SCHEMA, in no particular order.
+
+    Raises:
+        DatasetError: The folder is not a prepared one, there is no such split, or it is empty.
+    """
+    files = [str(file.resolve()) for file in prepared_files(path, split=split)]
+    num_rows = sum(pq.read_metadata(file).num_rows for file in files)
+    blocks = num_blocks or max(1, min(_MAX_BLOCKS, num_rows // _ROWS_PER_BLOCK))
+    # The folder names say "split=train" for people; the files hold that column themselves.
+    return ray.data.read_parquet(files, partitioning=None, override_num_blocks=max(blocks, 1))

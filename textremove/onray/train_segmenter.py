@@ -1,0 +1,285 @@
+"""Trains a ConditionedUNet over Ray Train workers, fed by Ray Data, and saves the best of its epochs."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+import ray.data
+from torch import Tensor
+
+from textremove.checkpoint import load_tensors
+from textremove.errors import ConfigError
+from textremove.onray.cluster import connect
+from textremove.onray.datasets import read_prepared
+from textremove.onray.progress import Say, voice
+from textremove.onray.segmenter_loop import (
+    BEST_FOLDER,
+    Progress,
+    SegmenterLoop,
+    progress_from_state,
+    train_segmenter_worker,
+)
+from textremove.onray.squares import to_training_square
+from textremove.onray.tracking import TrackingConfig, resolve_uri, tracked_run
+from textremove.onray.trainer import (
+    MODEL_ARTIFACT,
+    Device,
+    Unfinished,
+    as_json,
+    check_out,
+    check_workers,
+    fit,
+    git_revision,
+    last_checkpoint,
+    uses_gpu,
+)
+from textremove.onray.workers import STATE_FILE
+from textremove.pipe.places import PLACES
+from textremove.pipe.prepared import count_prepared, prepared_files, prepared_rows, read_dataset_info
+from textremove.presets import shipped
+from textremove.segment.calibration import Calibration
+from textremove.segment.conditioned_unet import ConditionedUNet
+from textremove.segment.paper import CLIP_VIT_B_32, IMAGENET, build_paper_segmenter
+from textremove.segment.tiny import build_tiny_segmenter
+from textremove.segment.training import SegmenterTrainConfig
+
+SCRATCH, TINY = "scratch", "tiny"
+PROMPT_FORMAT = "<what> at the <place>, lower case"
+_NOT_OF_THE_RUN = ("tracking", "address", "overwrite", "num_workers", "device")  # may differ on going on
+_STORE_SHARE = 0.25  # of Ray's object store that decoded training pictures may take
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterJob:
+    """What to train, on what, and where to.
+
+    Attributes:
+        data: Folder of prepared examples.
+        out: Folder for the model; appears whole or not at all.
+        init: "scratch" for a new model of `architecture`; "tiny" to continue from the weights that come with
+            the package, or the folder of a model to continue from.
+        architecture: Of a new model: "tiny", or "paper" (ResNet-18 and CLIP's text encoder).
+        text_encoder: CLIP model of a new paper architecture: hub id or local folder.
+        backbone: ResNet-18 weights of a new paper architecture: "imagenet", "random" or a file.
+        image_size: Side of the model's pictures in pixels; 0 for what the architecture has.
+        num_workers: Training processes; 0 trains in this one.
+        device: Where they compute: "auto" takes GPUs where there is one for each.
+        precision: "auto" is bfloat16 on GPUs and float32 on CPUs.
+        overwrite: Whether to replace what is in `out`.
+        training: Loss, rates, epochs, stopping.
+        tracking: Where the run is remembered.
+        address: A running Ray cluster; by default RAY_ADDRESS, else a local Ray is started.
+    """
+
+    data: Path
+    out: Path
+    init: str = SCRATCH
+    architecture: Literal["tiny", "paper"] = "tiny"
+    text_encoder: str = CLIP_VIT_B_32
+    backbone: str = IMAGENET
+    image_size: int = 0
+    num_workers: int = 2
+    device: Device = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    overwrite: bool = False
+    training: SegmenterTrainConfig = field(default_factory=SegmenterTrainConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    address: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterResult:
+    """What came of it.
+
+    Attributes:
+        out: The model's folder.
+        run_id: The MLflow run; "" when nothing was tracked.
+        started_from: What the weights began as, in words.
+        metrics: Of the best epoch: "val_loss", "val_box_dice", ...
+        threshold: Probability above which a pixel is in the mask, chosen on validation.
+        strategy: "raw" or "box", chosen on validation.
+        thresholds: The best threshold of each strategy.
+        epochs: Epochs trained.
+        best_epoch: The one that was kept.
+        history: Metrics of every epoch.
+    """
+
+    out: Path
+    run_id: str
+    started_from: str
+    metrics: dict[str, float]
+    threshold: float
+    strategy: str
+    thresholds: dict[str, float]
+    epochs: int
+    best_epoch: int
+    history: tuple[dict[str, float], ...]
+
+
+def train_segmenter(job: SegmenterJob, *, say: Say = print) -> SegmenterResult:
+    """Trains a segmenter. After a crash or a Ctrl-C, the same job goes on where it stopped.
+
+    Args:
+        job: What, on what, where to.
+        say: Takes lines for a person.
+
+    Raises:
+        UserError: Something of the job cannot be used as it is; nothing is written.
+    """
+    info = _check(job)
+    model, started_from = initial_model(job)
+    size = (
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {model.config.image_size} px"
+    )
+    say(f"starting from {started_from}: {size}")
+    params = as_json(job) | {"started_from": started_from, "data_fingerprint": info["fingerprint"]}
+    same = {name: value for name, value in params.items() if name not in _NOT_OF_THE_RUN}
+    unfinished = Unfinished(job.out, "segmenter", same)
+    with (
+        connect(job.address),
+        tracked_run(
+            job.tracking,
+            name=job.out.name,
+            kind="train_segmenter",
+            params=params,
+            run_id=unfinished.run_id(),
+        ) as tracker,
+    ):
+        unfinished.begin(tracker.run_id)
+        started = time.monotonic()
+        best, progress = _fit(job, model, unfinished, tracker.run_id, say)
+        model.load_state_dict(best)
+        result = _result(job, progress, run_id=tracker.run_id, started_from=started_from)
+        metadata = _metadata(job, result, info) | {"training_seconds": round(time.monotonic() - started, 1)}
+        model.save_pretrained(job.out, metadata=metadata, overwrite=job.overwrite)
+        tracker.log_metrics(
+            {f"best_{name}": value for name, value in result.metrics.items()}
+            | {"best_epoch": result.best_epoch}
+        )
+        tracker.set_tags({"model_kind": "segmenter", "started_from": started_from})
+        tracker.log_artifacts(job.out, name=MODEL_ARTIFACT)
+    unfinished.forget()
+    return result
+
+
+def initial_model(job: SegmenterJob) -> tuple[ConditionedUNet, str]:
+    """Builds or loads what training begins with, and says in words what that is."""
+    seed = job.training.seed
+    if job.init == TINY:
+        model, started_from = (
+            ConditionedUNet.from_pretrained(shipped("segmenter")),
+            "the shipped tiny weights",
+        )
+    elif job.init != SCRATCH:
+        model, started_from = ConditionedUNet.from_pretrained(job.init), f"the weights in {job.init}"
+    elif job.architecture == "paper":
+        model = build_paper_segmenter(text_encoder=job.text_encoder, backbone=job.backbone, seed=seed)
+        started_from = f"backbone {job.backbone} and text encoder {job.text_encoder}, the rest random"
+    else:
+        prompts = prepared_rows(job.data, split="train", columns=["prompt"])
+        words = {word for row in prompts for word in row["prompt"].split() if word.isascii()}
+        model = build_tiny_segmenter({"at", "the", *" ".join(PLACES).split(), *words}, seed=seed)
+        started_from = "nothing (random weights)"
+    if job.image_size:
+        model.config = replace(model.config, image_size=job.image_size)
+    return model, started_from
+
+
+def training_pictures(job: SegmenterJob, side: int) -> ray.data.Dataset:
+    """The training split as decoded squares; kept in Ray's object store where it is small enough."""
+    examples = read_prepared(job.data, split="train").select_columns(["image", "mask", "prompt"])
+    squares = examples.map(to_training_square, fn_kwargs={"side": side})
+    needed = count_prepared(job.data, split="train") * side * side * 4
+    room = ray.cluster_resources().get("object_store_memory", 0) * _STORE_SHARE
+    return squares.materialize() if needed < room else squares
+
+
+def _check(job: SegmenterJob) -> dict[str, Any]:
+    """Complains about the job before anything slow starts; gives what dataset.json says."""
+    info = read_dataset_info(job.data)
+    for split in ("train", "val"):
+        prepared_files(job.data, split=split)
+    check_out(job.out, overwrite=job.overwrite)
+    check_workers(job.num_workers)
+    training = job.training
+    if training.epochs < 1 or training.batch_size < 1:
+        raise ConfigError("--epochs and --batch-size must be at least 1")
+    if training.batch_size % max(job.num_workers, 1):
+        raise ConfigError(
+            f"--batch-size {training.batch_size} does not divide over {job.num_workers} workers; "
+            "give a multiple"
+        )
+    if job.image_size % 32:
+        raise ConfigError(f"--image-size {job.image_size} is not a multiple of 32")
+    return info
+
+
+def _fit(
+    job: SegmenterJob, model: ConditionedUNet, unfinished: Unfinished, run_id: str, say: Say
+) -> tuple[dict[str, Tensor], Progress]:
+    """Trains; gives the best epoch's tensors and where training stands."""
+    gpu = uses_gpu(job.device, job.num_workers)
+    with voice(say, num_workers=job.num_workers) as worker_say:
+        loop = SegmenterLoop(
+            model=ray.put(model),
+            data=job.data.resolve(),
+            scratch=unfinished.storage,
+            training=job.training,
+            bfloat16=job.precision == "bfloat16" or (job.precision == "auto" and gpu),
+            gpu=gpu,
+            tracking_uri=resolve_uri(job.tracking.tracking_uri),
+            run_id=run_id,
+            say=worker_say,
+        )
+        result = fit(
+            train_segmenter_worker,
+            {"loop": loop},
+            unfinished=unfinished,
+            num_workers=job.num_workers,
+            gpu=gpu,
+            dataset=training_pictures(job, model.config.image_size),
+        )
+    with last_checkpoint(result, num_workers=job.num_workers) as folder:
+        state = json.loads((folder / STATE_FILE).read_text())
+        return load_tensors(folder / BEST_FOLDER), progress_from_state(state)
+
+
+def _result(job: SegmenterJob, progress: Progress, *, run_id: str, started_from: str) -> SegmenterResult:
+    best = progress.history[progress.best_epoch - 1]
+    calibration = Calibration(**(progress.calibration or {}))
+    return SegmenterResult(
+        out=job.out,
+        run_id=run_id,
+        started_from=started_from,
+        metrics={name: value for name, value in best.items() if name.startswith(("val_", "train_loss"))},
+        threshold=calibration.threshold,
+        strategy=calibration.strategy,
+        thresholds=calibration.thresholds,
+        epochs=progress.epoch,
+        best_epoch=progress.best_epoch,
+        history=progress.history,
+    )
+
+
+def _metadata(job: SegmenterJob, result: SegmenterResult, info: dict[str, Any]) -> dict[str, Any]:
+    """What the saved folder says of how it was made."""
+    return {
+        "prompt_format": PROMPT_FORMAT,
+        "threshold": result.threshold,
+        "strategy": result.strategy,
+        "thresholds": result.thresholds,
+        "metrics": result.metrics,
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        "started_from": result.started_from,
+        "training": as_json(job.training),
+        "num_workers": job.num_workers,
+        "data": {"fingerprint": info["fingerprint"], "splits": info["splits"]},
+        "git_revision": git_revision(),
+        "run_id": result.run_id,
+    }
