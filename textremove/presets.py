@@ -1,0 +1,128 @@
+"""Names for whole models: what `--segmenter` and `--inpainter` accept, and where their weights are."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from textremove.checkpoint import read_manifest
+from textremove.errors import ConfigError, WeightsError
+from textremove.inpaint.protocol import Inpainter
+from textremove.removal import Remover
+from textremove.segment.protocol import Segmenter
+
+SD2_INPAINTING = "sd2-community/stable-diffusion-2-inpainting"
+"""The paper's base. Its first address, under stabilityai, answers 404 since November 2025; this mirror
+holds the same weights."""
+
+SEGMENTERS = ("tiny", "paper")
+INPAINTERS = ("tiny", "tiny-base", "paper", "telea", "navier-stokes")
+
+TINY_STEPS = 4
+PAPER_STEPS = 50
+
+
+def shipped(name: str) -> Path:
+    """Folder of a model that comes with the package: "segmenter", "inpainter" or "adapter"."""
+    return Path(str(files("textremove") / "weights" / "tiny" / name))
+
+
+def load_segmenter(name: str, *, device: str = "cpu") -> Segmenter:
+    """Loads a segmenter.
+
+    Args:
+        name: "tiny" (comes with the package), or the folder of a trained segmenter.
+        device: Where to run it.
+
+    Raises:
+        ConfigError: A name that is neither a preset nor a folder.
+        WeightsError: The folder is damaged or holds something else.
+    """
+    from textremove.segment import location_prior
+    from textremove.segment.predictors import ConditionedUNetSegmenter
+
+    if name == "tiny":
+        return ConditionedUNetSegmenter.from_pretrained(shipped("segmenter"), device=device)
+    if name == "paper":
+        raise WeightsError(
+            "the paper preset has no published segmenter weights; train them with "
+            "`python -m jobs.train_segmenter --recipe paper` and give the folder it prints"
+        )
+    folder = Path(name)
+    if not folder.is_dir():
+        raise ConfigError(f"unknown segmenter {name!r}; choose tiny, or give the folder of a trained one")
+    if read_manifest(folder)["kind"] == location_prior.KIND:
+        return location_prior.LocationPriorSegmenter.from_pretrained(folder)
+    return ConditionedUNetSegmenter.from_pretrained(folder, device=device)
+
+
+def load_inpainter(
+    name: str, *, adapter: str | None = None, num_steps: int | None = None, device: str = "cpu"
+) -> Inpainter:
+    """Loads an inpainter.
+
+    Args:
+        name: "tiny" (with its adapter, comes with the package), "tiny-base" (without), "paper" (SD2
+            inpainting from the hub), "telea" or "navier-stokes" (OpenCV, no weights), the hub id or local
+            folder of a 9-channel Stable Diffusion inpainting base.
+        adapter: Folder of a LoRA adapter to load into the base; with "tiny", instead of its own.
+        num_steps: Denoising steps; the preset's own number when None.
+        device: Where to run it.
+
+    Raises:
+        ConfigError: A name that is no preset, no folder and no hub id; or an adapter for a classical one.
+        WeightsError: The weights cannot be loaded.
+    """
+    from textremove.inpaint.classical import METHODS, ClassicalInpainter
+
+    if name in METHODS:
+        if adapter is not None:
+            raise ConfigError(f"{name} has no weights that an adapter could change; leave the adapter out")
+        return ClassicalInpainter(name)
+    from textremove.inpaint.diffusion import DiffusionInpainter
+
+    if name in ("tiny", "tiny-base"):
+        own = str(shipped("adapter")) if name == "tiny" else None
+        return DiffusionInpainter.from_pretrained(
+            shipped("inpainter"), adapter=adapter or own, num_steps=num_steps or TINY_STEPS, device=device
+        )
+    base = SD2_INPAINTING if name == "paper" else name
+    if not Path(base).is_dir() and base.count("/") != 1:
+        raise ConfigError(f"unknown inpainter {name!r}; choose {', '.join(INPAINTERS)}, a folder or a hub id")
+    return DiffusionInpainter.from_pretrained(
+        base, adapter=adapter, num_steps=num_steps or PAPER_STEPS, device=device
+    )
+
+
+def resolve_base(name: str) -> str:
+    """Hub id or folder of the base inpainter that a name stands for: what an adapter is trained on."""
+    if name in ("tiny", "tiny-base"):
+        return str(shipped("inpainter"))
+    return SD2_INPAINTING if name == "paper" else name
+
+
+def load_remover(
+    segmenter: str = "tiny",
+    inpainter: str = "tiny",
+    *,
+    adapter: str | None = None,
+    num_steps: int | None = None,
+    device: str = "cpu",
+) -> Remover:
+    """Loads a segmenter and an inpainter and puts them together.
+
+    Args:
+        segmenter: See `load_segmenter`.
+        inpainter: See `load_inpainter`.
+        adapter: See `load_inpainter`.
+        num_steps: See `load_inpainter`.
+        device: Where to run both.
+
+    Raises:
+        ConfigError: An unknown name.
+        WeightsError: Weights that cannot be loaded.
+    """
+    return Remover(
+        load_segmenter(segmenter, device=device),
+        load_inpainter(inpainter, adapter=adapter, num_steps=num_steps, device=device),
+    )
