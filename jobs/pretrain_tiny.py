@@ -1,0 +1,110 @@
+"""The tiny preset from nothing: scenes, segmenter, VAE, UNet, adapter, and the packed weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from jobs._main import run
+from jobs.recipes import INPAINTER_RECIPES
+from textremove.onray.finetune_inpainter import finetune_inpainter
+from textremove.onray.prepare import PrepareConfig, prepare
+from textremove.pipe.scenes import write_scene_shards
+from textremove.presets import shipped
+from textremove.pretraining import (
+    PRETRAINING_SEED,
+    PretrainConfig,
+    SceneArrays,
+    make_scene_arrays,
+    pack,
+    pretrain_inpainter,
+    pretrain_segmenter,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainTinyConfig:
+    """Where to work, and how.
+
+    Attributes:
+        work: Folder for what each stage leaves; a stage whose output is there is not run again.
+        out: Folder for the packed weights; by default those that come with the package are replaced.
+        adapter_scenes: Scenes that the adapter is fine-tuned on.
+        adapter_epochs: Passes over them.
+        pretraining: Sizes, rates and steps of all other stages.
+    """
+
+    work: Path = Path("runs/pretrain")
+    out: Path = field(default_factory=lambda: shipped("segmenter").parent)
+    adapter_scenes: int = 2_000
+    adapter_epochs: int = 3
+    pretraining: PretrainConfig = field(default_factory=PretrainConfig)
+
+
+class _Bars:
+    """One progress bar a stage, with the running mean of its loss."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[None] | None = None
+        self._loss = 0.0
+
+    def __call__(self, stage: str, step: int, num_steps: int, loss: float) -> None:
+        if step == 0 or self._bar is None:
+            self._bar, self._loss = tqdm(total=num_steps, desc=stage, mininterval=5), loss
+        self._loss += 0.02 * (loss - self._loss)
+        self._bar.update()
+        if step % 50 == 0:
+            self._bar.set_postfix(loss=f"{self._loss:.4f}")
+        if step == num_steps - 1:
+            self._bar.close()
+
+
+def _finetune_adapter(config: PretrainTinyConfig) -> None:
+    """Runs the jobs that any adapter is made by, on scenes of the pretraining seed."""
+    scenes, prepared = config.work / "adapter-scenes", config.work / "adapter-prepared"
+    if not scenes.is_dir():
+        write_scene_shards(
+            scenes,
+            seed=PRETRAINING_SEED,
+            num_scenes=config.adapter_scenes,
+            config=config.pretraining.scenes,
+        )
+    if not prepared.is_dir():
+        prepare(PrepareConfig(images=scenes / "PIPE", masks=scenes / "PIPE_Masks", out=prepared))
+    recipe = INPAINTER_RECIPES["tiny"]
+    finetune_inpainter(
+        replace(
+            recipe,
+            data=prepared,
+            out=config.work / "adapter",
+            base=str(config.work / "inpainter"),
+            training=replace(recipe.training, epochs=config.adapter_epochs),
+        )
+    )
+
+
+def main(config: PretrainTinyConfig) -> None:
+    """Train the tiny preset from nothing on procedural scenes. Takes hours on two cores."""
+    torch.set_num_threads(config.pretraining.num_threads)
+    config.work.mkdir(parents=True, exist_ok=True)
+    bars = _Bars()
+    data: SceneArrays | None = None
+    for name, stage in (("segmenter", pretrain_segmenter), ("inpainter", pretrain_inpainter)):
+        if (config.work / name).is_dir():
+            print(f"{config.work / name} is there; not trained again", flush=True)
+            continue
+        data = data or make_scene_arrays(
+            config.pretraining.num_rows, PRETRAINING_SEED, config.pretraining.scenes, bars
+        )
+        stage(data, config.work, config.pretraining, bars)
+    if not (config.work / "adapter").is_dir():
+        _finetune_adapter(config)
+    pack(config.work, config.out, config.pretraining, bars)
+    print(f"wrote {config.out}; next: python -m jobs.evaluate --help")
+
+
+if __name__ == "__main__":
+    run(main)
