@@ -1,0 +1,83 @@
+"""Ctrl-C or SIGTERM in the middle of a job: one line, no half-written folder, no Ray process left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+MARK = "TEXTREMOVE_TEST_MARK"
+REPO = Path(__file__).resolve().parents[2]
+
+
+def processes_of(mark: str) -> list[str]:
+    """Command lines of the living processes that inherited the mark."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:  # gone meanwhile, or not ours to look at
+            continue
+    return found
+
+
+def wait_for(condition, seconds: float) -> bool:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return bool(condition())
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at processes through /proc")
+@pytest.mark.parametrize(
+    ("moment", "number", "status", "line"),
+    [
+        ("while ray starts", signal.SIGINT, 130, "interrupted"),
+        ("while shards are written", signal.SIGINT, 130, "interrupted"),
+        ("while shards are written", signal.SIGTERM, 143, "terminated"),  # Ray has a handler of its own
+    ],
+)
+def test_a_job_cut_short_leaves_nothing_behind(
+    scene_shards: Path, tmp_path: Path, moment: str, number: int, status: int, line: str
+) -> None:
+    mark = uuid.uuid4().hex
+    images, masks = scene_shards / "PIPE", scene_shards / "PIPE_Masks"
+    arguments = ["--images", images, "--masks", masks, "--out", tmp_path / "out"]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "jobs.prepare_pipe", *map(str, arguments)],
+        cwd=REPO,
+        env=os.environ | {MARK: mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+    def reached() -> bool:
+        if moment == "while ray starts":
+            return any("gcs_server" in line for line in processes_of(mark))
+        return any(tmp_path.rglob("part-*.parquet"))
+
+    assert wait_for(reached, 120), job.communicate()[1]
+    if number == signal.SIGINT:
+        os.killpg(job.pid, number)  # as a terminal does: to the whole foreground group
+    else:
+        job.send_signal(number)  # as Kubernetes does: to the program alone
+    _, err = job.communicate(timeout=60)
+
+    assert job.returncode == status, err
+    assert err.splitlines()[-1] == line
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+    assert wait_for(lambda: not processes_of(mark), 20), processes_of(mark)

@@ -1,0 +1,276 @@
+"""Both trainings and the evaluation through the real Ray Train and Ray Data, on procedural scenes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from textremove.checkpoint import read_manifest
+from textremove.inpaint.lora import WEIGHT_NAME
+from textremove.inpaint.metrics import pooled_psnr
+from textremove.inpaint.objective import InpaintTrainConfig
+from textremove.onray.evaluate import EvaluateJob, evaluate
+from textremove.onray.finetune_inpainter import InpainterJob, finetune_inpainter
+from textremove.onray.registry import PromoteJob, promote, registered_folder
+from textremove.onray.squares import to_square
+from textremove.onray.tracking import TrackingConfig, mlflow_client
+from textremove.onray.train_segmenter import SegmenterJob, SegmenterResult, train_segmenter
+from textremove.pipe.prepared import DATASET_FILE, prepared_rows
+from textremove.presets import load_inpainter, load_segmenter
+from textremove.segment.conditioned_unet import ConditionedUNet
+from textremove.segment.preprocess import normalise
+from textremove.segment.training import SegmenterTrainConfig, segmentation_loss
+
+from .conftest import PlainModels
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+NOWHERE = TrackingConfig(tracking_uri="none")
+QUICK = SegmenterTrainConfig(epochs=1, batch_size=8, learning_rate=1e-3, text_learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
+    return TrackingConfig(tracking_uri=f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def uneven_scenes(prepared_scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Those scenes with an odd number of validation rows: an even split over two would drop one."""
+    folder = shutil.copytree(prepared_scenes, tmp_path_factory.mktemp("uneven") / "scenes")
+    info = json.loads((folder / DATASET_FILE).read_text())
+    if info["splits"]["val"]["examples"] % 2 == 0:
+        entry = next(entry for entry in info["files"] if entry["split"] == "val")
+        rows = pq.read_table(folder / entry["path"], partitioning=None)
+        pq.write_table(rows[1:], folder / entry["path"])
+        entry["examples"] -= 1
+        info["splits"]["val"]["examples"] -= 1
+        (folder / DATASET_FILE).write_text(json.dumps(info))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(
+    uneven_scenes: Path, store: TrackingConfig, said: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> SegmenterResult:
+    """A tiny segmenter from nothing, after one epoch on two workers."""
+    out = tmp_path_factory.mktemp("trained") / "segmenter"
+    job = SegmenterJob(data=uneven_scenes, out=out, image_size=64, training=QUICK, tracking=store)
+    return train_segmenter(job, say=said.append)
+
+
+def test_two_workers_train_a_segmenter_that_loads(trained: SegmenterResult, said: list[str]) -> None:
+    assert said[0].startswith("starting from nothing (random weights)")
+    assert any(line.startswith("epoch 1 of 1") for line in said)
+    metadata = read_manifest(trained.out)["metadata"]
+    assert metadata["threshold"] == trained.threshold
+    assert metadata["run_id"] == trained.run_id
+    segmenter = load_segmenter(str(trained.out))
+    found = segmenter.segment([np.zeros((30, 50, 3), np.uint8)], ["ball at the left"])[0]
+    assert found.mask.shape == (30, 50)
+    assert [path.name for path in trained.out.parent.iterdir()] == ["segmenter"]  # nothing left beside it
+
+
+def test_validation_counts_every_row_once_over_two_workers(
+    trained: SegmenterResult, uneven_scenes: Path
+) -> None:
+    model = ConditionedUNet.from_pretrained(trained.out)
+    losses = []
+    for row in prepared_rows(uneven_scenes, split="val", columns=["image", "mask", "prompt"]):
+        square = to_square(row, side=64)
+        mask_B1HW = torch.from_numpy(square["mask"])[None, None].float() / 255
+        with torch.no_grad():
+            logits_B1HW = model(normalise(square["image"][None]), *model.tokenize([row["prompt"]]))
+        losses.append(segmentation_loss(logits_B1HW, mask_B1HW, QUICK).item())
+    assert len(losses) % 2 == 1
+    assert trained.metrics["val_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_the_run_holds_metrics_settings_and_model(trained: SegmenterResult, store: TrackingConfig) -> None:
+    client = mlflow_client(str(store.tracking_uri))
+    run = client.get_run(trained.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["val_loss"] == pytest.approx(trained.metrics["val_loss"])
+    assert run.data.params["training.dice_weight"] == "0.7"
+    assert run.data.params["started_from"] == "nothing (random weights)"
+    assert "model/model.safetensors" in [file.path for file in client.list_artifacts(trained.run_id, "model")]
+
+
+def test_training_goes_on_from_a_saved_model_and_says_so(
+    trained: SegmenterResult, prepared_scenes: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    job = SegmenterJob(
+        data=prepared_scenes,
+        out=tmp_path / "more",
+        init=str(trained.out),
+        num_workers=0,
+        training=replace(
+            QUICK, epochs=2, early_stopping_patience=1, learning_rate=1e-9, text_learning_rate=0
+        ),
+        tracking=NOWHERE,
+    )
+    more = train_segmenter(job, say=lines.append)
+    assert more.started_from == f"the weights in {trained.out}"
+    assert more.started_from in lines[0]
+    before, after = (ConditionedUNet.from_pretrained(path) for path in (trained.out, more.out))
+    assert torch.allclose(before.head[0].weight, after.head[0].weight, atol=1e-5)
+    frozen = zip(before.text_encoder.parameters(), after.text_encoder.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in frozen)
+
+
+def test_a_killed_worker_costs_no_epoch_and_no_second_run(
+    prepared_scenes: Path, store: TrackingConfig, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+
+    def kill_once_after_the_second_epoch(line: str) -> None:
+        # By then the checkpoint of the first one is safe.
+        if line.startswith("epoch 2 of") and not any("epoch 2 of" in earlier for earlier in lines):
+            workers = [p for p in psutil.process_iter(["cmdline"]) if _is_train_worker(p)]
+            os.kill(workers[0].pid, signal.SIGKILL)
+        lines.append(line)
+
+    job = SegmenterJob(
+        data=prepared_scenes,
+        out=tmp_path / "segmenter",
+        image_size=64,
+        training=replace(QUICK, epochs=3),
+        tracking=store,
+    )
+    result = train_segmenter(job, say=kill_once_after_the_second_epoch)
+    assert any(line.startswith("going on after epoch") for line in lines), lines
+    assert result.epochs == len(result.history) == 3
+    history = mlflow_client(str(store.tracking_uri)).get_metric_history(result.run_id, "val_loss")
+    assert {metric.step for metric in history} == {1, 2, 3}
+
+
+def _is_train_worker(process: psutil.Process) -> bool:
+    """A training worker of this test's own Ray, and of nobody else's."""
+    command = " ".join(process.info["cmdline"] or [])
+    return "RayTrainWorker" in command and any(parent.pid == os.getpid() for parent in _ancestors(process))
+
+
+def _ancestors(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.parents()
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.fixture(scope="module")
+def adapter(
+    prepared_scenes: Path,
+    plain_models: PlainModels,
+    store: TrackingConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """An adapter on a random base, after one epoch on two workers."""
+    job = InpainterJob(
+        data=prepared_scenes,
+        out=tmp_path_factory.mktemp("adapter") / "adapter",
+        base=plain_models.inpainter,
+        num_validation=5,
+        training=InpaintTrainConfig(epochs=1, batch_size=8, learning_rate=1e-2),
+        tracking=store,
+    )
+    result = finetune_inpainter(job, say=lambda line: None)
+    assert result.num_trainable < result.num_frozen / 20
+    assert result.metrics["val_loss"] < result.metrics["base_val_loss"]
+    return result.out
+
+
+def test_the_adapter_loads_takes_effect_and_names_its_base(adapter: Path, plain_models: PlainModels) -> None:
+    assert (adapter / WEIGHT_NAME).is_file()
+    assert read_manifest(adapter)["metadata"]["base"] == plain_models.inpainter
+    image, mask = np.full((32, 32, 3), 90, np.uint8), np.zeros((32, 32), np.uint8)
+    mask[8:24, 8:24] = 255
+    with_it = load_inpainter(plain_models.inpainter, adapter=str(adapter), num_steps=2)
+    without = load_inpainter(plain_models.inpainter, num_steps=2)
+    assert not np.array_equal(
+        with_it.inpaint([image], [mask], [0])[0], without.inpaint([image], [mask], [0])[0]
+    )
+
+
+def test_evaluation_scores_each_example_once_and_promotion_follows_it(
+    trained: SegmenterResult,
+    adapter: Path,
+    prepared_scenes: Path,
+    plain_models: PlainModels,
+    store: TrackingConfig,
+    tmp_path: Path,
+) -> None:
+    job = EvaluateJob(
+        data=prepared_scenes,
+        out=tmp_path / "all",
+        segmenter=(str(trained.out),),
+        base=plain_models.inpainter,
+        adapter=str(adapter),
+        num_steps=2,
+        tracking=store,
+    )
+    result = evaluate(job, say=lambda line: None)
+    ids = [row["example_id"] for row in prepared_rows(prepared_scenes, split="test", columns=["example_id"])]
+    segment, inpaint = (
+        pq.read_table(result.out / name).to_pandas() for name in ("segment.parquet", "inpaint.parquet")
+    )
+    assert set(result.segmenters) == {"segmenter", "location-prior"}
+    assert set(result.inpainters) == {"lora", "base", "telea"}
+    for table, column, names in (
+        (segment, "segmenter", result.segmenters),
+        (inpaint, "inpainter", result.inpainters),
+    ):
+        for name in names:
+            assert sorted(table[table[column] == name].example_id) == sorted(ids)
+    prior = segment[segment.segmenter == "location-prior"]
+    assert result.segmenters["location-prior"]["box_dice"] == pytest.approx(prior.box_dice.mean())
+    telea = inpaint[inpaint.inpainter == "telea"]
+    assert result.inpainters["telea"]["psnr"] == pytest.approx(telea.psnr.mean())
+    assert result.inpainters["telea"]["pooled_psnr"] == pytest.approx(
+        pooled_psnr(telea.squared_error, telea.num_pixels)
+    )
+    assert inpaint.groupby("example_id").seed.nunique().eq(1).all()  # all inpainters share it
+    assert json.loads((result.out / "metrics.json").read_text())["num_examples"] == len(ids)
+
+    promotion = promote(PromoteJob(model=trained.out, tracking=store))
+    assert promotion.promoted
+    champion = registered_folder("segmenter", store)
+    assert read_manifest(champion) == read_manifest(trained.out)
+
+
+def test_a_limit_takes_the_same_examples_every_time(
+    prepared_scenes: Path, plain_models: PlainModels, tmp_path: Path
+) -> None:
+    job = EvaluateJob(
+        data=prepared_scenes,
+        out=tmp_path / "one",
+        segmenter=(plain_models.segmenter,),
+        base="",
+        limit=4,
+        num_actors=1,
+        tracking=NOWHERE,
+    )
+    rows = []
+    for out in (tmp_path / "one", tmp_path / "two"):
+        evaluate(replace(job, out=out), say=lambda line: None)
+        rows.append(pq.read_table(out / "segment.parquet").drop(["seconds"]).to_pylist())
+    assert rows[0] == rows[1]
+    assert len({row["example_id"] for row in rows[0]}) == 4
+    ordered = [row["example_id"] for row in islice(prepared_rows(prepared_scenes, split="test"), 4)]
+    assert {row["example_id"] for row in rows[0]} != set(ordered)  # a sample, not the first photos
