@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import StableDiffusionInpaintPipeline
 from PIL import Image
 
-from textremove.atomic import atomic_dir
+from textremove.atomic import atomic_dir, atomic_file
 from textremove.checkpoint import read_manifest
 from textremove.inpaint import pretraining as inpaint_training
 from textremove.inpaint import tiny as tiny_inpainter
@@ -36,6 +37,8 @@ PRETRAINING_SEED = 1
 """Scenes of this seed train the shipped weights. Evaluate on any other: seeds share no scene."""
 
 MODEL_CARD = "README.md"
+
+LATENTS = "latents.safetensors"
 
 CALIBRATION_SEED = 2
 """Scenes of this seed choose the shipped segmenter's threshold and mask strategy."""
@@ -58,6 +61,7 @@ class PretrainConfig:
         decoder: How its decoder is sharpened once latents are fixed.
         unet: How the UNet is trained.
         scenes: What the scenes look like.
+        start: Folder of a tiny inpainter to train on, its VAE kept as it is; from nothing when None.
         num_threads: CPU threads.
     """
 
@@ -78,6 +82,7 @@ class PretrainConfig:
     )
     unet: inpaint_training.UnetTrainConfig = field(default_factory=inpaint_training.UnetTrainConfig)
     scenes: SceneConfig = field(default_factory=SceneConfig)
+    start: Path | None = None
     num_threads: int = 2
 
 
@@ -147,7 +152,41 @@ def pretrain_segmenter(data: SceneArrays, work: Path, config: PretrainConfig, pr
 
 
 def pretrain_inpainter(data: SceneArrays, work: Path, config: PretrainConfig, progress: Progress) -> None:
-    """Trains the tiny base inpainter and saves it as a diffusers pipeline to `work` / "inpainter"."""
+    """Trains the tiny base inpainter and saves it as a diffusers pipeline to `work` / "inpainter".
+
+    Its VAE, its latents and the UNet every few hundred steps are left in `work` too.
+    """
+    pipeline = _start_pipeline(data, work, config, progress)
+    latents_file = work / LATENTS
+    if not latents_file.is_file():
+        latents = inpaint_training.build_latent_set(
+            pipeline.vae,
+            np.concatenate([data.pictures[: config.num_latent_rows]] * config.masks_per_row),
+            np.concatenate([data.masks[: config.num_latent_rows]] * config.masks_per_row),
+            data.classes[: config.num_latent_rows] * config.masks_per_row,
+            seed=config.unet.seed,
+        )
+        with atomic_file(latents_file) as partial:
+            latents.save(partial)
+    inpaint_training.train_unet(
+        pipeline.unet,
+        pipeline.text_encoder,
+        pipeline.tokenizer,
+        pipeline.scheduler,
+        inpaint_training.LatentSet.load(latents_file),
+        config.unet,
+        progress,
+        on_checkpoint=lambda _: _save_pipeline(pipeline, work / "inpainter-so-far"),
+    )
+    _save_pipeline(pipeline, work / "inpainter")
+
+
+def _start_pipeline(
+    data: SceneArrays, work: Path, config: PretrainConfig, progress: Progress
+) -> StableDiffusionInpaintPipeline:
+    """The pipeline whose UNet is to be trained: one to go on from, or a new one on a VAE trained now."""
+    if config.start is not None:
+        return tiny_inpainter.load_pipeline(config.start, dtype=torch.float32)
     torch.manual_seed(config.vae.seed)
     vae = tiny_inpainter.build_vae()
     if (work / "vae").is_dir():
@@ -155,29 +194,17 @@ def pretrain_inpainter(data: SceneArrays, work: Path, config: PretrainConfig, pr
     else:
         inpaint_training.train_vae(vae, data.pictures[::3], config.vae, progress)
         inpaint_training.finetune_decoder(vae, data.pictures[::3], config.decoder, progress)
-        vae.save_pretrained(work / "vae")
-    latents = inpaint_training.build_latent_set(
-        vae,
-        np.concatenate([data.pictures[: config.num_latent_rows]] * config.masks_per_row),
-        np.concatenate([data.masks[: config.num_latent_rows]] * config.masks_per_row),
-        data.classes[: config.num_latent_rows] * config.masks_per_row,
-        seed=config.unet.seed,
-    )
+        with atomic_dir(work / "vae") as partial:
+            vae.save_pretrained(partial)
     torch.manual_seed(config.unet.seed)
     tokenizer = build_tokenizer(vocabulary(), max_length=tiny_inpainter.PROMPT_LENGTH)
     text_encoder = build_text_encoder(tokenizer, width=tiny_inpainter.TEXT_WIDTH, num_layers=2)
-    unet = tiny_inpainter.build_unet()
-    pipeline = tiny_inpainter.build_pipeline(vae, unet, text_encoder, tokenizer)
-    inpaint_training.train_unet(
-        unet,
-        text_encoder,
-        tokenizer,
-        pipeline.scheduler,
-        latents,
-        config.unet,
-        progress,
-    )
-    pipeline.save_pretrained(work / "inpainter")
+    return tiny_inpainter.build_pipeline(vae, tiny_inpainter.build_unet(), text_encoder, tokenizer)
+
+
+def _save_pipeline(pipeline: StableDiffusionInpaintPipeline, folder: Path) -> None:
+    with atomic_dir(folder, overwrite=True) as partial:
+        pipeline.save_pretrained(partial)
 
 
 def calibrate(model: ConditionedUNet, data: SceneArrays) -> Calibration:

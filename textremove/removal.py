@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textremove.errors import ConfigError, PromptError
+from textremove.inpaint.blend import match_surroundings
 from textremove.inpaint.crop import FillConfig, cut_image, cut_mask, open_hole, paste
 from textremove.inpaint.protocol import Inpainter
 from textremove.segment.protocol import Segmentation, Segmenter
@@ -65,8 +66,9 @@ def fill_holes(
 ) -> list[np.ndarray]:
     """Fills the masked part of photos of any size.
 
-    Each hole is cut out in a square with context, filled at the inpainter's resolution and pasted back
-    with a feathered edge. Outside the feathered mask every pixel is the input's, bit for bit.
+    Each hole is cut out in a square with context, filled at the inpainter's resolution, matched in colour
+    to its surroundings and pasted back with a feathered edge. Outside the feathered mask every pixel is the
+    input's, bit for bit.
 
     Args:
         inpainter: Fills the squares.
@@ -90,11 +92,11 @@ def fill_holes(
     wanted = [k for k, mask in enumerate(masks) if mask.any()]
     size = inpainter.resolution
     holes = [open_hole(masks[k], resolution=size, config=config) for k in wanted]
-    filled = inpainter.inpaint(
-        [cut_image(images[k], hole.window, size) for k, hole in zip(wanted, holes, strict=True)],
-        [cut_mask(hole.mask, hole.window, size) for hole in holes],
-        [seeds[k] for k in wanted],
-    )
+    squares = [cut_image(images[k], hole.window, size) for k, hole in zip(wanted, holes, strict=True)]
+    square_masks = [cut_mask(hole.mask, hole.window, size) for hole in holes]
+    filled = inpainter.inpaint(squares, square_masks, [seeds[k] for k in wanted])
+    if config.match_colours:
+        filled = list(map(match_surroundings, filled, squares, square_masks))
     results = [image.copy() for image in images]
     for k, hole, square in zip(wanted, holes, filled, strict=True):
         results[k] = paste(images[k], square, hole.mask, hole.window, hole.feather)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import uuid
 from pathlib import Path
 
@@ -28,27 +27,26 @@ def test_training_cut_short_leaves_no_model_and_goes_on_when_started_again(
     arguments = ["--data", prepared_scenes, "--out", tmp_path / "model", "--tracking-uri", store]
     arguments += ["--epochs", "3", "--batch-size", "8", "--image-size", "64", "--num-workers", "1"]
     command = [sys.executable, "-m", "jobs.train_segmenter", *map(str, arguments)]
-    job = subprocess.Popen(
-        command,
-        cwd=REPO,
-        env=os.environ | {MARK: mark},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    lines: list[str] = []
-    assert job.stdout is not None
-    reader = threading.Thread(target=lambda: lines.extend(iter(job.stdout.readline, "")), daemon=True)
-    reader.start()
-    # Once the second epoch is told of, the first one's checkpoint is safe.
-    assert wait_for(lambda: any(line.startswith("epoch 2 of 3") for line in lines), 240), lines
-    os.killpg(job.pid, signal.SIGINT)
-    job.wait(timeout=90)
-    assert job.stderr is not None
-    err = job.stderr.read()
-    assert job.returncode == 130, err
-    assert err.splitlines()[-1] == "interrupted"
+    out, err = tmp_path / "stdout.txt", tmp_path / "stderr.txt"
+    with out.open("w") as to_out, err.open("w") as to_err:
+        job = subprocess.Popen(
+            command,
+            cwd=REPO,
+            env=os.environ | {MARK: mark},
+            stdout=to_out,
+            stderr=to_err,
+            start_new_session=True,
+        )
+    try:
+        # Once the second epoch is told of, the first one's checkpoint is safe.
+        assert wait_for(lambda: "\nepoch 2 of 3" in out.read_text(), 240), err.read_text()
+        os.killpg(job.pid, signal.SIGINT)
+        assert job.wait(timeout=90) == 130, err.read_text()
+    finally:
+        if job.poll() is None:
+            os.killpg(job.pid, signal.SIGTERM)
+            job.wait(timeout=30)
+    assert err.read_text().splitlines()[-1] == "interrupted"
     assert not (tmp_path / "model").exists()
     assert wait_for(lambda: not processes_of(mark), 20), processes_of(mark)
 

@@ -27,13 +27,16 @@ class HalfSegmenter:
 
 
 class SeedInpainter:
-    """Paints with the seed."""
+    """Paints the hole with the seed."""
 
     resolution = 32
     multiple = 1
 
     def inpaint(self, images, masks, seeds):
-        return [np.full_like(image, seed % 251) for image, seed in zip(images, seeds, strict=True)]
+        return [
+            np.where(mask[..., None] > 0, np.uint8(seed % 251), image)
+            for image, mask, seed in zip(images, masks, seeds, strict=True)
+        ]
 
 
 def photo(value=10, size=(40, 60)):

@@ -24,11 +24,13 @@ class FillConfig:
         dilation: How far the mask is grown first: an uncovered rim or shadow seeds a new object. The
             default is that of CLIPAway (a 5x5 kernel five times, at 512 px), 10 / 512.
         feather: Width of the soft edge outside the grown mask.
+        match_colours: Whether the filling's colours are shifted to those around the hole.
     """
 
     context: float = 2.0
     dilation: float = 0.02
     feather: float = 0.02
+    match_colours: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
