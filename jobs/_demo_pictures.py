@@ -15,7 +15,7 @@ import numpy as np
 
 from textremove.images import decode_image, decode_mask, encode_image
 from textremove.pipe.prepared import prepared_rows
-from textremove.pipe.scenes import figure_one_scene
+from textremove.pipe.scene_rows import figure_one_scene
 from textremove.removal import Remover
 from textremove.report.demo import ShownRemoval
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from jobs._main import run
 from textremove.atomic import atomic_dir
 from textremove.errors import ConfigError
-from textremove.pipe.scenes import SceneConfig, write_scene_shards
+from textremove.pipe.scene_rows import write_scene_shards
+from textremove.pipe.scenes import SceneConfig
 
 _MIN_SIZE = 32
 

@@ -12,7 +12,7 @@ from jobs._main import run
 from jobs.recipes import INPAINTER_RECIPES
 from textremove.onray.finetune_inpainter import finetune_inpainter
 from textremove.onray.prepare import PrepareConfig, prepare
-from textremove.pipe.scenes import write_scene_shards
+from textremove.pipe.scene_rows import write_scene_shards
 from textremove.presets import shipped
 from textremove.pretraining import (
     PRETRAINING_SEED,

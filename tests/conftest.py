@@ -49,7 +49,8 @@ def pipe_coco() -> Path:
 @pytest.fixture(scope="session")
 def scene_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with PIPE and PIPE_Masks of 40 procedural scenes of 64 px, in several shards."""
-    from textremove.pipe.scenes import SceneConfig, write_scene_shards
+    from textremove.pipe.scene_rows import write_scene_shards
+    from textremove.pipe.scenes import SceneConfig
 
     out = tmp_path_factory.mktemp("scenes")
     write_scene_shards(out, seed=7, num_scenes=40, rows_per_shard=32, config=SceneConfig(size=64))

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionInpaintPipeline
 from PIL import Image
 
 from textremove.atomic import atomic_dir, atomic_file
@@ -24,7 +23,8 @@ from textremove.inpaint import pretraining as inpaint_training
 from textremove.inpaint import tiny as tiny_inpainter
 from textremove.pipe.places import PLACES, flip_place
 from textremove.pipe.prompts import refine_prompt
-from textremove.pipe.scenes import SceneConfig, scene_rows
+from textremove.pipe.scene_rows import scene_rows
+from textremove.pipe.scenes import SceneConfig
 from textremove.pipe.shapes import SHAPES
 from textremove.segment import training as segmenter_training
 from textremove.segment.calibration import Calibration, choose, threshold_scores
@@ -183,7 +183,7 @@ def pretrain_inpainter(data: SceneArrays, work: Path, config: PretrainConfig, pr
 
 def _start_pipeline(
     data: SceneArrays, work: Path, config: PretrainConfig, progress: Progress
-) -> StableDiffusionInpaintPipeline:
+) -> tiny_inpainter.Pipeline:
     """The pipeline whose UNet is to be trained: one to go on from, or a new one on a VAE trained now."""
     if config.start is not None:
         return tiny_inpainter.load_pipeline(config.start, dtype=torch.float32)
@@ -202,7 +202,7 @@ def _start_pipeline(
     return tiny_inpainter.build_pipeline(vae, tiny_inpainter.build_unet(), text_encoder, tokenizer)
 
 
-def _save_pipeline(pipeline: StableDiffusionInpaintPipeline, folder: Path) -> None:
+def _save_pipeline(pipeline: tiny_inpainter.Pipeline, folder: Path) -> None:
     with atomic_dir(folder, overwrite=True) as partial:
         pipeline.save_pretrained(partial)
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from textremove.images import encode_mask
-from textremove.pipe.scenes import figure_one_scene
+from textremove.pipe.scene_rows import figure_one_scene
 
 
 def _textremove(*arguments: object) -> subprocess.CompletedProcess[str]:

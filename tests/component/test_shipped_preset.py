@@ -11,7 +11,7 @@ from PIL import Image
 
 from textremove.inpaint.metrics import in_mask_error, psnr
 from textremove.pipe.prompts import refine_prompt
-from textremove.pipe.scenes import figure_one_scene, scene_rows
+from textremove.pipe.scene_rows import figure_one_scene, scene_rows
 from textremove.presets import load_inpainter, load_segmenter, shipped
 from textremove.pretraining import CALIBRATION_SEED, PRETRAINING_SEED
 from textremove.removal import fill_holes

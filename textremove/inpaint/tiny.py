@@ -14,6 +14,9 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+Pipeline = StableDiffusionInpaintPipeline
+"""What the tiny inpainter is, for those outside this room."""
+
 RESOLUTION = 128
 TEXT_WIDTH = 64
 PROMPT_LENGTH = 16
