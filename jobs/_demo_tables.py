@@ -25,7 +25,8 @@ def training_sentences(segmenter: SegmenterResult, inpainter: InpainterResult) -
         f"The segmenter started from {segmenter.started_from} and was trained for {epochs} on two workers; "
         f"on the validation split it chose the threshold {segmenter.threshold:.2f} and "
         f"{segmenter.strategy} masks.",
-        f"The adapter has {inpainter.num_trainable:,} weights and started from nothing; the base's "
+        f"The adapter has {inpainter.num_trainable:,} weights and started from "
+        f"{inpainter.started_from}; the base's "
         f"{inpainter.num_frozen:,} stayed as they were. Validation loss "
         f"{inpainter.metrics['base_val_loss']:.4f} without it, {inpainter.metrics['val_loss']:.4f} with it.",
     ]

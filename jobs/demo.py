@@ -53,7 +53,7 @@ class DemoConfig:
         out: Folder for everything it makes; what an earlier demo made there is replaced.
         num_scenes: Scenes to make; each gives a row or a few.
         segmenter_epochs: Passes over them for the segmenter, which continues from the shipped weights.
-        adapter_epochs: Passes over them for the inpainter's adapter, which starts from nothing.
+        adapter_epochs: Passes over them for the inpainter's adapter, which continues from the shipped one.
         num_scored: Test examples to score; 0 for all.
         num_photos: Photos of the batch.
         before_after: Where to write removals as one picture, as the README shows it; by default nowhere.
@@ -180,8 +180,9 @@ class _Chain:
         job = InpainterJob(
             data=self.out / "prepared",
             out=self.out / "adapter",
+            init="tiny",
             training=InpaintTrainConfig(
-                epochs=self.config.adapter_epochs, batch_size=8, learning_rate=1e-3, seed=self.config.seed
+                epochs=self.config.adapter_epochs, batch_size=8, learning_rate=2e-4, seed=self.config.seed
             ),
             tracking=self.tracking,
         )

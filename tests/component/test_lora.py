@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from textremove.errors import WeightsError
 from textremove.inpaint.diffusion import DiffusionInpainter, load_base
-from textremove.inpaint.lora import WEIGHT_NAME, LoraSpec, add_lora, load_lora, save_lora
+from textremove.inpaint.lora import WEIGHT_NAME, LoraSpec, add_lora, continue_lora, load_lora, save_lora
 from textremove.inpaint.objective import InpaintObjective
 
 
@@ -106,6 +106,20 @@ def test_an_adapter_with_foreign_keys_is_refused_by_name(
     elsewhere = {key.replace("down_blocks.1", "down_blocks.7"): value for key, value in tensors.items()}
     with pytest.raises(WeightsError, match=r"no place for adapter keys unet\.down_blocks\.7"):
         load_lora(load_base(random_base), _edited(adapter, tmp_path / "elsewhere", elsewhere))
+
+
+def test_a_saved_adapter_can_be_trained_further(random_base: Path, adapter: Path, tmp_path: Path) -> None:
+    unet = load_base(random_base).unet
+    add_lora(unet, LoraSpec())
+    continue_lora(unet, adapter)
+    save_lora(unet, tmp_path / "again", spec=LoraSpec(), metadata={})
+    first, again = (load_file(folder / WEIGHT_NAME) for folder in (adapter, tmp_path / "again"))
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    of_another_rank = load_base(random_base).unet
+    add_lora(of_another_rank, LoraSpec(rank=2))
+    with pytest.raises(WeightsError, match="of another base, rank or targets"):
+        continue_lora(of_another_rank, adapter)
 
 
 def test_a_folder_without_an_adapter_is_one_clear_line(random_base: Path, tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_inpainter_mistakes(prepared: Path, tmp_path: Path) -> None:
     assert "no prepared folder" in line(data=tmp_path / "missing")
     assert "unknown base 'nonsense'; choose tiny" in line(base="nonsense")
     assert "need at least one training example each" in line(num_workers=9)
+    assert "--init nowhere: no such folder" in line(init="nowhere")
 
 
 def test_evaluation_mistakes(prepared: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionInpaintPipeline, UNet2DConditionModel
-from peft import LoraConfig, get_peft_model_state_dict
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -135,6 +135,25 @@ def load_lora(pipeline: StableDiffusionInpaintPipeline, path: str | Path) -> Non
     landed = get_peft_model_state_dict(pipeline.unet, adapter_name=next(iter(pipeline.unet.peft_config)))
     if len(landed) != len(tensors):
         raise WeightsError(f"{path}: {len(tensors)} adapter keys, but only {len(landed)} landed in the base")
+
+
+def continue_lora(unet: UNet2DConditionModel, path: str | Path) -> None:
+    """Sets the adapter that `add_lora` gave a UNet to the values of a saved one, to train it further.
+
+    Raises:
+        WeightsError: The adapter is missing, or of another shape than the UNet's.
+    """
+    path = Path(path)
+    tensors = {key.removeprefix(_PREFIX): value for key, value in _read_adapter(path).items()}
+    wanted = get_peft_model_state_dict(unet)
+    wrong = sorted(
+        key
+        for key in tensors.keys() | wanted.keys()
+        if key not in tensors or key not in wanted or tensors[key].shape != wanted[key].shape
+    )
+    if wrong:
+        raise WeightsError(f"{path}: an adapter of another base, rank or targets; see {_some(wrong)}")
+    set_peft_model_state_dict(unet, tensors)
 
 
 def _some(keys: list[str]) -> str:

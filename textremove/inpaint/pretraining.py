@@ -189,6 +189,7 @@ class LatentSet:
     def save(self, file: Path) -> None:
         """Writes it as safetensors."""
         tensors = {"image": self.image_NCHW, "masked": self.masked_NCHW, "mask": self.mask_N1HW}
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         save_file(tensors, file, metadata={"captions": json.dumps(list(self.captions))})
 
     @classmethod

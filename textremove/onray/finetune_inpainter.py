@@ -40,8 +40,9 @@ from textremove.onray.trainer import (
 )
 from textremove.onray.workers import STATE_FILE
 from textremove.pipe.prepared import count_prepared, prepared_files, read_dataset_info
-from textremove.presets import INPAINTERS, resolve_base
+from textremove.presets import INPAINTERS, resolve_base, shipped
 
+SCRATCH, TINY = "scratch", "tiny"
 _NOT_OF_THE_RUN = ("tracking", "address", "overwrite", "num_workers", "device")  # may differ on going on
 
 
@@ -54,6 +55,8 @@ class InpainterJob:
         out: Folder for the adapter; appears whole or not at all.
         base: "tiny-base" (comes with the package), "paper" (SD2 inpainting), or the hub id or local folder
             of a 9-channel Stable Diffusion inpainting base.
+        init: "scratch" for a new adapter; "tiny" to train the one that comes with the package further, or
+            the folder of one to train further.
         limit: Training examples at most; 0 for all.
         num_validation: Validation examples at most; 0 for all.
         num_workers: Training processes; 0 trains in this one.
@@ -69,6 +72,7 @@ class InpainterJob:
     data: Path
     out: Path
     base: str = "tiny-base"
+    init: str = SCRATCH
     limit: int = 0
     num_validation: int = 256
     num_workers: int = 2
@@ -89,6 +93,7 @@ class InpainterResult:
         out: The adapter's folder, in the hub's format.
         run_id: The MLflow run; "" when nothing was tracked.
         base: Hub id or folder of the base it belongs to.
+        started_from: What the adapter began as, in words.
         metrics: Of the last epoch: "train_loss", "val_loss"; and the base's own "base_val_loss".
         num_trainable: Parameters of the adapter.
         num_frozen: Parameters of the base's UNet, none of which changed.
@@ -99,6 +104,7 @@ class InpainterResult:
     out: Path
     run_id: str
     base: str
+    started_from: str
     metrics: dict[str, float]
     num_trainable: int
     num_frozen: int
@@ -117,7 +123,9 @@ def finetune_inpainter(job: InpainterJob, *, say: Say = print) -> InpainterResul
         UserError: Something of the job cannot be used as it is; nothing is written.
     """
     info = _check(job)
-    params = as_json(job) | {"data_fingerprint": info["fingerprint"]}
+    started_from = _started_from(job)
+    say(f"starting from {started_from}")
+    params = as_json(job) | {"started_from": started_from, "data_fingerprint": info["fingerprint"]}
     same = {name: value for name, value in params.items() if name not in _NOT_OF_THE_RUN}
     unfinished = Unfinished(job.out, "inpainter", same)
     with (
@@ -164,11 +172,27 @@ def _check(job: InpainterJob) -> dict[str, Any]:
         raise ConfigError(
             f"{job.num_workers} workers need at least one training example each, not {available}"
         )
+    init = _init_folder(job)
+    if init is not None and not init.is_dir():
+        raise ConfigError(f"--init {job.init}: no such folder; give scratch, tiny or an adapter's folder")
     base = resolve_base(job.base)
     if not Path(base).is_dir() and base.count("/") != 1:
         names = ", ".join(name for name in INPAINTERS if resolve_base(name) != name)
         raise ConfigError(f"unknown base {job.base!r}; choose {names}, a local folder or a hub id")
     return info
+
+
+def _init_folder(job: InpainterJob) -> Path | None:
+    """The folder of the adapter to train further; None for a new one."""
+    if job.init == SCRATCH:
+        return None
+    return shipped("adapter") if job.init == TINY else Path(job.init).resolve()
+
+
+def _started_from(job: InpainterJob) -> str:
+    if job.init == SCRATCH:
+        return "nothing (an adapter that changes nothing)"
+    return "the shipped tiny adapter" if job.init == TINY else f"the adapter in {job.init}"
 
 
 def _fit(job: InpainterJob, unfinished: Unfinished, run_id: str, say: Say) -> tuple[Path, TuningProgress]:
@@ -180,6 +204,7 @@ def _fit(job: InpainterJob, unfinished: Unfinished, run_id: str, say: Say) -> tu
         loop = InpainterLoop(
             base=str(Path(base).resolve()) if Path(base).is_dir() else base,
             lora=job.lora,
+            init=str(_init_folder(job) or ""),
             data=job.data.resolve(),
             scratch=unfinished.storage,
             training=job.training,
@@ -210,6 +235,7 @@ def _result(job: InpainterJob, progress: TuningProgress, *, run_id: str) -> Inpa
         out=job.out,
         run_id=run_id,
         base=resolve_base(job.base),
+        started_from=_started_from(job),
         metrics={
             "train_loss": last["train_loss"],
             "val_loss": last["val_loss"],
@@ -227,6 +253,7 @@ def _metadata(job: InpainterJob, result: InpainterResult, info: dict[str, Any]) 
     return {
         "base": job.base,
         "base_digest": result.base_digest,
+        "started_from": result.started_from,
         "metrics": result.metrics,
         "training": as_json(job.training),
         "num_workers": job.num_workers,

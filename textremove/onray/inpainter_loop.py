@@ -23,7 +23,7 @@ from textremove.checkpoint import load_tensors, save_tensors
 from textremove.errors import ConfigError
 from textremove.images import decode_image, decode_mask
 from textremove.inpaint.diffusion import load_base
-from textremove.inpaint.lora import LoraSpec, add_lora, save_lora
+from textremove.inpaint.lora import LoraSpec, add_lora, continue_lora, save_lora
 from textremove.inpaint.objective import InpaintObjective, InpaintTrainConfig, LatentBatch
 from textremove.onray.progress import Say
 from textremove.onray.tracking import join_run
@@ -52,6 +52,7 @@ class InpainterLoop:
     Attributes:
         base: Hub id or folder of the base; on a cluster, one that every node sees.
         lora: The adapter's shape.
+        init: Folder of an adapter to train further; "" for a new one.
         data: The prepared folder; validation rows are read from it directly.
         scratch: Folder to write checkpoints in before they are reported.
         training: How to train.
@@ -65,6 +66,7 @@ class InpainterLoop:
 
     base: str
     lora: LoraSpec
+    init: str
     data: Path
     scratch: Path
     training: InpaintTrainConfig
@@ -137,6 +139,8 @@ class _Worker:
             )
             self.tracker.log_metrics({"val_loss": self.progress.base_loss}, step=0)
             self._say(f"validation loss of the base without an adapter: {self.progress.base_loss:.4f}")
+            if self.loop.init:
+                continue_lora(self.pipeline.unet, self.loop.init)
         else:
             self._say(f"going on after epoch {self.progress.epoch}, from the last checkpoint")
             # Perhaps the worker was lost between saving and telling.
