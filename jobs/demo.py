@@ -154,14 +154,14 @@ class _Chain:
 
     def _prepare(self) -> dict[str, Any]:
         scenes = self.out / "scenes"
-        job = PrepareConfig(images=scenes / "PIPE", masks=scenes / "PIPE_Masks", out=self.out / "prepared")
+        job = PrepareConfig(images=f"{scenes}/PIPE", masks=f"{scenes}/PIPE_Masks", out=f"{self.out}/prepared")
         info = prepare(job, progress=_say)
         _say(describe_dataset(info))
         return info
 
     def _train_segmenter(self) -> SegmenterResult:
         job = SegmenterJob(
-            data=self.out / "prepared",
+            data=f"{self.out}/prepared",
             out=self.out / "segmenter",
             init="tiny",
             training=SegmenterTrainConfig(
@@ -178,7 +178,7 @@ class _Chain:
 
     def _finetune_inpainter(self) -> InpainterResult:
         job = InpainterJob(
-            data=self.out / "prepared",
+            data=f"{self.out}/prepared",
             out=self.out / "adapter",
             init="tiny",
             training=InpaintTrainConfig(
@@ -190,7 +190,7 @@ class _Chain:
 
     def _evaluate(self) -> Evaluation:
         job = EvaluateJob(
-            data=self.out / "prepared",
+            data=f"{self.out}/prepared",
             out=self.out / "scores",
             segmenter=(str(self.out / "segmenter"), "tiny"),
             adapter=str(self.out / "adapter"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from jobs._main import run
 from textremove.atomic import atomic_dir
@@ -23,6 +24,7 @@ class MakeScenesConfig:
         num_scenes: How many scenes; each gives one row or a few.
         seed: Scenes of different seeds have nothing in common.
         size: Side of the pictures in pixels.
+        photo_format: "png" keeps every pixel, "jpeg" is what real photos are.
         rows_per_shard: Rows in one parquet file.
         overwrite: Whether to replace what is in `out`.
     """
@@ -31,6 +33,7 @@ class MakeScenesConfig:
     num_scenes: int = 3000
     seed: int = 0
     size: int = 128
+    photo_format: Literal["png", "jpeg"] = "png"
     rows_per_shard: int = 500
     overwrite: bool = False
 
@@ -48,7 +51,7 @@ def main(config: MakeScenesConfig) -> None:
             seed=config.seed,
             num_scenes=config.num_scenes,
             rows_per_shard=config.rows_per_shard,
-            config=SceneConfig(size=config.size),
+            config=SceneConfig(size=config.size, photo_format=config.photo_format),
         )
     print(
         f"wrote {num_rows:,} rows to {config.out}; next: python -m jobs.prepare_pipe "

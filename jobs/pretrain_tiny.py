@@ -73,12 +73,12 @@ def _finetune_adapter(config: PretrainTinyConfig) -> None:
             config=config.pretraining.scenes,
         )
     if not prepared.is_dir():
-        prepare(PrepareConfig(images=scenes / "PIPE", masks=scenes / "PIPE_Masks", out=prepared))
+        prepare(PrepareConfig(images=f"{scenes}/PIPE", masks=f"{scenes}/PIPE_Masks", out=str(prepared)))
     recipe = INPAINTER_RECIPES["tiny"]
     finetune_inpainter(
         replace(
             recipe,
-            data=prepared,
+            data=str(prepared),
             out=config.work / "adapter",
             base=str(config.work / "inpainter"),
             training=replace(recipe.training, epochs=config.adapter_epochs),

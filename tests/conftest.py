@@ -18,6 +18,10 @@ for _name, _value in {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # Of the S3 server on loopback; Ray's workers find them where S3 credentials usually are.
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_REGION": "us-east-1",
 }.items():
     os.environ.setdefault(_name, _value)
 os.environ.pop("RAY_ADDRESS", None)  # tests never run on somebody's cluster
@@ -25,6 +29,10 @@ os.environ.pop("RAY_ADDRESS", None)  # tests never run on somebody's cluster
 import pytest  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--dataset", help="a prepared folder, for the checks in tests/data")
 
 
 @pytest.fixture(scope="session")

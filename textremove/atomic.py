@@ -58,15 +58,23 @@ def atomic_dir(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
     if final.is_dir() and any(final.iterdir()) and not overwrite:
         raise ConfigError(f"{final} is there already and not empty; give another name or --overwrite")
     partial = final.with_name(f"{final.name}.partial-{os.getpid()}")
-    replaced = final.with_name(f"{final.name}.replaced-{os.getpid()}")
     partial.mkdir(parents=True)
     try:
         yield partial
-        if final.is_dir():
-            os.replace(final, replaced)
-        os.replace(partial, final)
+        replace_folder(partial, final)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def replace_folder(complete: Path, final: Path) -> None:
+    """Moves a complete folder to its final name beside it; one that was there is removed only then."""
+    replaced = final.with_name(f"{final.name}.replaced-{os.getpid()}")
+    try:
+        if final.is_dir():
+            os.replace(final, replaced)
+        os.replace(complete, final)
+    except BaseException:
         if replaced.is_dir() and not final.exists():
             os.replace(replaced, final)
         raise

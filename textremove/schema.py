@@ -53,12 +53,21 @@ EXAMPLE_SCHEMA = pa.schema(
         ("place", pa.string()),  # "top left", or "" when the row names none
         ("image", pa.binary()),  # encoded input photo, with the object
         ("mask", pa.binary()),  # PNG, one channel, 0 or 255, same size as image
-        ("truth", pa.binary()),  # encoded photo without the object, same size as image
+        ("truth", pa.binary()),  # encoded photo without the object, same size as image; null when unknown
         ("height", pa.int32()),  # pixels, of all three
         ("width", pa.int32()),
     ]
 )
 """One prepared example. Lossy input stays as it came unless it must be resized."""
+
+JOURNAL_SCHEMA = pa.schema(
+    [
+        *(EXAMPLE_SCHEMA.field(name) for name in ("example_id", "photo_id", "object_class", "place")),
+        ("photo_digest", pa.binary(16)),  # first half of the SHA-256 of the photo's file
+        ("file", pa.string()),  # the part file that holds it
+    ]
+)
+"""What preparing remembers of each example while it is not done; its schema metadata holds the counts."""
 
 MANIFEST_SCHEMA = pa.schema(
     [

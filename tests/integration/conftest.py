@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,17 @@ class PlainModels:
 
     segmenter: str
     inpainter: str
+
+
+@pytest.fixture(scope="module")
+def many_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """PIPE and PIPE_Masks of 60 procedural scenes in a dozen shards or more, to be interrupted among."""
+    from textremove.pipe.scene_rows import write_scene_shards
+    from textremove.pipe.scenes import SceneConfig
+
+    out = tmp_path_factory.mktemp("many")
+    write_scene_shards(out, seed=8, num_scenes=60, rows_per_shard=8, config=SceneConfig(size=64))
+    return out
 
 
 @pytest.fixture(scope="session")

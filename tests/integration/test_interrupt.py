@@ -1,4 +1,4 @@
-"""Ctrl-C or SIGTERM in the middle of a job: one line, no half-written folder, no Ray process left behind."""
+"""Ctrl-C or SIGTERM in the middle of a job: one line, nothing half-written, no Ray process left behind."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def wait_for(condition, seconds: float) -> bool:  # type: ignore[no-untyped-def]
         ("while shards are written", signal.SIGTERM, 143, "terminated"),  # Ray has a handler of its own
     ],
 )
-def test_a_job_cut_short_leaves_nothing_behind(
+def test_a_job_cut_short_leaves_nothing_half_done(
     scene_shards: Path, tmp_path: Path, moment: str, number: int, status: int, line: str
 ) -> None:
     mark = uuid.uuid4().hex
@@ -79,5 +79,11 @@ def test_a_job_cut_short_leaves_nothing_behind(
     assert job.returncode == status, err
     assert err.splitlines()[-1] == line
     assert "Traceback" not in err
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "out").exists()
+    for leavings in tmp_path.iterdir():  # finished shards, for the same command to go on from; no half one
+        assert leavings.name == "out.preparing"
+        finished = {path.stem for path in (leavings / "_shards").glob("*.parquet")}
+        parts = {path.name.split("-")[1] for path in leavings.rglob("part-*")}
+        assert finished
+        assert parts <= finished
     assert wait_for(lambda: not processes_of(mark), 20), processes_of(mark)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from textremove.errors import ConfigError, DatasetError
-from textremove.images import decode_image, decode_mask
+from textremove.images import decode_image, decode_mask, encode_image, encode_mask
 from textremove.onray.datasets import read_prepared
-from textremove.onray.prepare import PrepareConfig, prepare
-from textremove.pipe.prepared import DATASET_FILE, count_prepared, prepared_rows, read_dataset_info
+from textremove.onray.prepare import PAGE_FILE, PrepareConfig, prepare
+from textremove.pipe.prepared import (
+    DATASET_FILE,
+    check_truth,
+    count_prepared,
+    prepared_rows,
+    read_dataset_info,
+)
 from textremove.pipe.splits import split_of
 from textremove.schema import EXAMPLE_SCHEMA, SPLITS
 
@@ -83,6 +90,25 @@ def test_a_dataset_has_the_rows_that_the_files_have(prepared_scenes: Path) -> No
         assert read == {row["example_id"]: row["split"] for row in rows}
 
 
+def test_a_shuffled_dataset_has_the_same_rows_in_another_order_at_every_pass(
+    ray_session: None, many_shards: Path, tmp_path: Path
+) -> None:
+    prepare(config_of(many_shards, tmp_path / "out"))
+    plain = [row["example_id"] for row in prepared_rows(tmp_path / "out", split="train")]
+
+    def passes() -> list[list[str]]:
+        dataset = read_prepared(tmp_path / "out", split="train", shuffle_seed=5).select_columns(
+            ["example_id"]
+        )
+        dataset.context.execution_options.preserve_order = True
+        return [[row["example_id"] for row in dataset.iter_rows()] for _ in range(2)]
+
+    first, second = passes()
+    assert sorted(first) == sorted(second) == sorted(plain)
+    assert first != second
+    assert [first, second] == passes()  # the seed decides
+
+
 def test_preparing_again_gives_the_same_bytes(
     ray_session: None, scene_shards: Path, prepared_scenes: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +136,37 @@ def test_a_folder_in_the_way_is_left_alone(ray_session: None, scene_shards: Path
     assert json.loads((tmp_path / "out" / DATASET_FILE).read_text())["rows_read"] == 20
 
 
+def test_a_prepared_folder_has_a_page_to_look_at(prepared_coco: Path) -> None:
+    page = (prepared_coco / PAGE_FILE).read_text()
+    assert "image_truncated" in page
+    assert page.count("data:image/jpeg;base64,") == 3 * 12
+    assert "Examples by place" in page
+
+
+def test_photos_of_one_s_own_train_a_segmenter_but_no_inpainter(ray_session: None, tmp_path: Path) -> None:
+    lines = ["image,prompt"]
+    for name in ("photos", "masks"):
+        (tmp_path / name).mkdir()
+    for k in range(30):
+        photo = np.full((20, 30, 3), 8 * k, np.uint8)
+        (tmp_path / "photos" / f"{k}.png").write_bytes(encode_image(photo))
+        (tmp_path / "masks" / f"{k}.png").write_bytes(encode_mask(photo[..., 0] // 255 + 255))
+        lines.append(f"{k}.png,dog at the left")
+    (tmp_path / "prompts.csv").write_text("\n".join(lines))
+    job = PrepareConfig(
+        images=f"{tmp_path}/photos",
+        masks=f"{tmp_path}/masks",
+        out=f"{tmp_path}/out",
+        format="folder",
+        prompts=f"{tmp_path}/prompts.csv",
+    )
+    info = prepare(job)
+    assert info["examples_kept"] == 30
+    assert [row["truth"] for row in prepared_rows(tmp_path / "out", columns=["truth"])] == [None] * 30
+    with pytest.raises(DatasetError, match="no photos without the object"):
+        check_truth(tmp_path / "out")
+
+
 def test_masks_of_another_dataset_are_a_mistake_and_leave_nothing(
     ray_session: None, scene_shards: Path, pipe_coco: Path, tmp_path: Path
 ) -> None:
@@ -132,4 +189,4 @@ def test_a_damaged_shard_is_named_in_one_line_and_leaves_nothing(
     with pytest.raises(DatasetError, match=f"{shards[1].name} cannot be read as parquet") as error:
         prepare(config_of(scene_shards, tmp_path / "out", images=copies))
     assert "\n" not in str(error.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["PIPE"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"PIPE", "out.preparing"}  # finished shards stay

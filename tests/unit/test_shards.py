@@ -12,18 +12,21 @@ import pytest
 
 from textremove.errors import DatasetError
 from textremove.images import encode_image, encode_mask
-from textremove.pipe.shard import MAX_SAMPLES, ShardTask, prepare_shard
+from textremove.pipe.duplicates import find_duplicates
+from textremove.pipe.parts import rewrite_without
+from textremove.pipe.shard import MAX_SAMPLES, ShardSummary, ShardTask, prepare_shard
 from textremove.pipe.source import (
     IMAGE_COLUMNS,
     MASK_COLUMNS,
+    Shard,
+    choose_rows,
     find_shards,
     pick_masks,
-    read_keys,
     read_masks,
-    read_rows,
 )
 from textremove.pipe.summary import dataset_info, describe
 from textremove.schema import EXAMPLE_SCHEMA, PIPE_MASKS_SCHEMA, PIPE_SCHEMA, SPLITS
+from textremove.storage import Store, open_store
 
 PICTURE = {"bytes": encode_image(np.full((8, 8, 3), 90, np.uint8)), "path": None}
 MASK = {"bytes": encode_mask(np.full((8, 8), 255, np.uint8)), "path": None}
@@ -51,28 +54,35 @@ def mask_row(number: int, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> Path:
+def write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema, **options: Any) -> Shard:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
-    return path
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, **options)
+    return Shard(store=open_store(path.parent), name=path.name)
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    for split in SPLITS:
-        (tmp_path / "out" / f"split={split}").mkdir(parents=True)
-    return tmp_path / "out"
+def out(tmp_path: Path) -> Store:
+    store = open_store(tmp_path / "out")
+    for name in (*(f"split={split}" for split in SPLITS), "_shards"):
+        store.make(name)
+    return store
 
 
-def task_of(shard: Path, **changes: Any) -> ShardTask:
-    return ShardTask(**({"index": 3, "path": str(shard), "keys": read_keys(shard)} | changes))
+def task_of(*shards: Shard, limit: int = 0, **changes: Any) -> ShardTask:
+    """The task of the last of some shards, which with the others makes up a dataset."""
+    return ShardTask(**({"index": 3, "source": choose_rows(shards, limit=limit)[-1]} | changes))
+
+
+def read(out: Store, file: dict[str, Any]) -> pa.Table:
+    return pq.read_table(out.path(file["path"]), partitioning=None)
 
 
 def test_shards_are_found_below_a_folder_in_the_order_of_their_names(tmp_path: Path) -> None:
     for name in ("b", "a"):
         write(tmp_path / "data" / f"{name}.parquet", [image_row(1)], PIPE_SCHEMA)
     (tmp_path / "data" / "notes.txt").write_text("no shard")
-    assert [shard.name for shard in find_shards(tmp_path, IMAGE_COLUMNS)] == ["a.parquet", "b.parquet"]
+    names = [shard.name for shard in find_shards(tmp_path, IMAGE_COLUMNS)]
+    assert names == ["data/a.parquet", "data/b.parquet"]
 
 
 def test_wrong_folders_get_one_line_each(tmp_path: Path) -> None:
@@ -109,7 +119,7 @@ def test_masks_are_picked_by_key_and_the_first_of_two_counts(tmp_path: Path) -> 
     assert picked["COCO/2/5"].num_rows == 1
 
 
-def test_bad_rows_are_counted_and_the_others_written(tmp_path: Path, out: Path) -> None:
+def test_bad_rows_are_counted_and_the_others_written(tmp_path: Path, out: Store) -> None:
     rows = [image_row(number) for number in range(40)]
     rows[0] = image_row(0, Instruction_Class="add")
     rows[1] = image_row(1, target_img={"bytes": b"junk", "path": None})
@@ -118,10 +128,11 @@ def test_bad_rows_are_counted_and_the_others_written(tmp_path: Path, out: Path) 
     masks = [mask_row(number) for number in reversed(range(40)) if number != 3] + [mask_row(4)]
     table = read_masks(write(tmp_path / "m.parquet", masks, PIPE_MASKS_SCHEMA))
 
-    summary = prepare_shard(task_of(shard, repeats=frozenset({39})), [table], out)
+    first = write(tmp_path / "first.parquet", [image_row(39)], PIPE_SCHEMA)
+    summary = prepare_shard(task_of(first, shard), [table], out)
 
     assert summary.rows_read == 40
-    assert summary.examples == 35
+    assert summary.examples.num_rows == 35
     assert summary.rejected.counts == {
         "prompt_too_short": 1,
         "image_not_an_image": 1,
@@ -133,25 +144,21 @@ def test_bad_rows_are_counted_and_the_others_written(tmp_path: Path, out: Path) 
     assert summary.rejected.samples["key_missing"] == ["row 2 of s.parquet"]
     assert summary.notes.counts == {"mask_duplicate": 1}
     assert summary.notes.samples["mask_duplicate"] == ["COCO/2/4"]
-    assert summary.classes == {"cup": 35}
-    assert summary.places == {"left": 35}
-    written = [
-        row
-        for file in summary.files
-        for row in pq.read_table(out / file["path"], partitioning=None).to_pylist()
-    ]
+    assert set(summary.examples["object_class"].to_pylist()) == {"cup"}
+    assert set(summary.examples["place"].to_pylist()) == {"left"}
+    written = [row for file in summary.files for row in read(out, file).to_pylist()]
     assert len(written) == 35
     for file in summary.files:
-        table = pq.read_table(out / file["path"], partitioning=None)
+        table = read(out, file)
         assert table.schema.equals(EXAMPLE_SCHEMA)
         assert set(table["split"].to_pylist()) == {file["split"]}
         assert table.num_rows == file["examples"]
 
 
 def test_a_surprise_in_a_row_does_not_stop_the_shard(
-    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, out: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def surprising(row: dict[str, Any], mask: bytes | None, *, resolution: int) -> None:
+    def surprising(row: dict[str, Any], mask: bytes | None, **options: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("textremove.pipe.shard.example_from_row", surprising)
@@ -161,7 +168,7 @@ def test_a_surprise_in_a_row_does_not_stop_the_shard(
     assert len(summary.rejected.samples["unexpected_zerodivisionerror"]) == MAX_SAMPLES
 
 
-def test_doing_a_shard_again_writes_the_same_bytes(tmp_path: Path, out: Path) -> None:
+def test_doing_a_shard_again_writes_the_same_bytes(tmp_path: Path, out: Store) -> None:
     shard = write(tmp_path / "s.parquet", [image_row(number) for number in range(30)], PIPE_SCHEMA)
     table = read_masks(write(tmp_path / "m.parquet", [mask_row(n) for n in range(30)], PIPE_MASKS_SCHEMA))
     once = prepare_shard(task_of(shard), [table], out)
@@ -169,10 +176,73 @@ def test_doing_a_shard_again_writes_the_same_bytes(tmp_path: Path, out: Path) ->
     assert once.files == again.files
 
 
-def test_only_the_rows_of_the_task_are_used(tmp_path: Path, out: Path) -> None:
-    shard = write(tmp_path / "s.parquet", [image_row(number) for number in range(50)], PIPE_SCHEMA)
-    summary = prepare_shard(task_of(shard, keys=read_keys(shard)[:37]), [], out)
-    assert summary.rows_read == 37
+def test_a_limit_takes_its_share_of_every_shard_and_reads_few_row_groups(tmp_path: Path) -> None:
+    shards = [
+        write(
+            tmp_path / f"{index}.parquet",
+            [image_row(1000 * index + number) for number in range(size)],
+            PIPE_SCHEMA,
+            row_group_size=10,
+        )
+        for index, size in enumerate((100, 200, 7))
+    ]
+    chosen = choose_rows(shards, limit=40)
+    assert [sum(count for _, count in rows.takes) for rows in chosen] == [13, 26, 1]
+    assert [len(rows.takes) for rows in chosen] == [2, 3, 1]
+    assert {len(rows.keys) for rows in chosen} == {13, 26, 1}
+    groups = [group for group, _ in chosen[1].takes]
+    assert groups == sorted(groups) != [0, 1, 2]  # spread, and not simply the first
+    names = [row.name for row in chosen[1].rows([])]
+    assert names == chosen[1].keys.to_pylist()
+    again = choose_rows(shards, limit=40)
+    assert [rows.takes for rows in again] == [rows.takes for rows in chosen]
+    assert sum(len(rows.keys) for rows in choose_rows(shards, limit=10_000)) == 307
+
+
+def test_part_files_are_closed_when_they_are_large_enough(tmp_path: Path, out: Store) -> None:
+    shard = write(tmp_path / "s.parquet", [image_row(number) for number in range(60)], PIPE_SCHEMA)
+    table = read_masks(write(tmp_path / "m.parquet", [mask_row(n) for n in range(60)], PIPE_MASKS_SCHEMA))
+    summary = prepare_shard(task_of(shard, bytes_per_file=2000), [table], out)
+    assert sum(file["split"] == "train" for file in summary.files) > 2
+    ids = [key for file in summary.files for key in read(out, file)["example_id"].to_pylist()]
+    assert sorted(ids) == sorted(summary.examples["example_id"].to_pylist())
+    held = {row["example_id"]: row["file"] for row in summary.examples.to_pylist()}
+    for file in summary.files:
+        assert {held[key] for key in read(out, file)["example_id"].to_pylist()} == {file["path"]}
+
+
+def test_a_summary_comes_back_from_the_journal_as_it_was(tmp_path: Path, out: Store) -> None:
+    rows = [image_row(0, Instruction_Class="add"), *(image_row(number) for number in range(1, 9))]
+    shard = write(tmp_path / "s.parquet", rows, PIPE_SCHEMA)
+    table = read_masks(write(tmp_path / "m.parquet", [mask_row(n) for n in range(9)], PIPE_MASKS_SCHEMA))
+    summary = prepare_shard(task_of(shard), [table], out)
+    summary.save(out)
+    assert ShardSummary.load(out, 3) == summary
+
+
+def test_a_photo_under_two_ids_is_kept_under_one(tmp_path: Path, out: Store) -> None:
+    def photo(number: int) -> dict[str, Any]:
+        return {"bytes": encode_image(np.full((8, 8, 3), number, np.uint8)), "path": None}
+
+    rows = [image_row(number, target_img=photo(number // 2)) for number in range(40)]
+    rows[6] = image_row(6, target_img=photo(10))  # photo 3, first object: a copy of photo 10
+    shard = write(tmp_path / "s.parquet", rows, PIPE_SCHEMA)
+    table = read_masks(write(tmp_path / "m.parquet", [mask_row(n) for n in range(40)], PIPE_MASKS_SCHEMA))
+    summary = prepare_shard(task_of(shard), [table], out)
+    duplicates = find_duplicates(summary.examples)
+    assert duplicates.to_pylist() == ["COCO/3/6"]  # "COCO/10" comes first in alphabetical order
+    held = {row["example_id"]: row["file"] for row in summary.examples.to_pylist()}
+    entry = next(file for file in summary.files if file["path"] == held["COCO/3/6"])
+    new = rewrite_without(out, entry, duplicates)
+    assert new["examples"] == entry["examples"] - 1
+    assert new["sha256"] != entry["sha256"]
+    assert "COCO/3/6" not in read(out, new)["example_id"].to_pylist()
+    assert rewrite_without(out, entry, duplicates) == new  # started again after a crash
+    info = dataset_info([summary], out, {}, duplicates=duplicates, rewritten={new["path"]: new})
+    assert info["rejected"] == {"photo_duplicate": {"count": 1, "samples": ["COCO/3/6"]}}
+    assert (info["rows_read"], info["examples_kept"]) == (40, 39)
+    assert sum(sizes["examples"] for sizes in info["splits"].values()) == 39
+    assert info["classes"] == {"cup": 39}
 
 
 def test_memory_does_not_grow_with_the_shard(tmp_path: Path) -> None:
@@ -184,22 +254,24 @@ def test_memory_does_not_grow_with_the_shard(tmp_path: Path) -> None:
             row = image_row(number, target_img={"bytes": data, "path": None})
             writer.write_table(pa.Table.from_pylist([row], schema=PIPE_SCHEMA))
     before = pa.total_allocated_bytes()
-    held = [pa.total_allocated_bytes() for _ in read_rows(shard, num_rows=num_groups)]
+    rows = choose_rows([Shard(store=open_store(tmp_path), name=shard.name)])[0]
+    held = [pa.total_allocated_bytes() for _ in rows.rows([])]
     assert len(held) == num_groups
     assert max(held) - before < 4 * size
 
 
-def test_a_shard_cut_off_in_the_middle_is_named(tmp_path: Path, out: Path) -> None:
+def test_a_shard_cut_off_in_the_middle_is_named(tmp_path: Path, out: Store) -> None:
     shard = write(tmp_path / "s.parquet", [image_row(number) for number in range(50)], PIPE_SCHEMA)
     task = task_of(shard)
-    data = bytearray(shard.read_bytes())
+    path = tmp_path / shard.name
+    data = bytearray(path.read_bytes())
     data[4:400] = bytes(396)  # the footer stays whole
-    shard.write_bytes(bytes(data))
+    path.write_bytes(bytes(data))
     with pytest.raises(DatasetError, match=r"s.parquet cannot be read as parquet"):
         prepare_shard(task, [], out)
 
 
-def test_summaries_add_up_in_any_order(tmp_path: Path, out: Path) -> None:
+def test_summaries_add_up_in_any_order(tmp_path: Path, out: Store) -> None:
     table = read_masks(write(tmp_path / "m.parquet", [mask_row(n) for n in range(60)], PIPE_MASKS_SCHEMA))
     summaries = []
     for index in (0, 1):
@@ -219,13 +291,13 @@ def test_summaries_add_up_in_any_order(tmp_path: Path, out: Path) -> None:
     assert "prompt_too_short  (COCO/0/0, COCO/15/31)" in text
 
 
-def test_a_photo_in_two_splits_would_be_seen(tmp_path: Path, out: Path) -> None:
+def test_a_photo_in_two_splits_would_be_seen(tmp_path: Path, out: Store) -> None:
     shard = write(tmp_path / "s.parquet", [image_row(number) for number in range(30)], PIPE_SCHEMA)
     table = read_masks(write(tmp_path / "m.parquet", [mask_row(n) for n in range(30)], PIPE_MASKS_SCHEMA))
     summary = prepare_shard(task_of(shard), [table], out)
     train, other = (
         next(f for f in summary.files if (f["split"] == "train") == is_train) for is_train in (True, False)
     )
-    (out / other["path"]).write_bytes((out / train["path"]).read_bytes())  # a leak
+    out.write(other["path"], out.read(train["path"]))  # a leak
     info = dataset_info([summary], out, {})
     assert info["photos_in_two_splits"] == info["splits"]["train"]["photos"] > 0

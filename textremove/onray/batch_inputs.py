@@ -85,7 +85,7 @@ def plan_inputs(inputs: Path, *, out: Path, prompt: str, split: str | None) -> B
 
 def _prepared_inputs(folder: Path, split: str | None) -> Iterator[BatchInput]:
     for file in prepared_files(folder, split=split):
-        path = os.fsencode(file.resolve())
+        path = os.fsencode(file)
         for row in pq.read_table(file, columns=["example_id", "prompt"], partitioning=None).to_pylist():
             yield BatchInput(input_id=row["example_id"], prompt=row["prompt"], path=path)
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import ray.data
 
-from textremove.pipe.prepared import prepared_files
+from textremove.pipe.prepared import count_prepared, prepared_files
+from textremove.storage import open_store
 
 _MAX_BLOCKS = 16
 _ROWS_PER_BLOCK = 64
 
 
-def read_prepared(path: Path | str, *, split: str | None, num_blocks: int | None = None) -> ray.data.Dataset:
+def read_prepared(
+    path: Path | str,
+    *,
+    split: str | None,
+    num_blocks: int | None = None,
+    shuffle_seed: int | None = None,
+) -> ray.data.Dataset:
     """Reads one split of a prepared folder, or all of it for None, as a dataset.
 
     Args:
         path: The prepared folder; on a cluster, one that every node sees.
         split: One of `textremove.schema.SPLITS`.
         num_blocks: Pieces to read in parallel; None chooses by the number of rows.
+        shuffle_seed: When given, files are read in an order drawn from it, and in another at every pass.
 
     Returns:
         Rows of EXAMPLE_SCHEMA, in no particular order.
@@ -27,8 +34,14 @@ def read_prepared(path: Path | str, *, split: str | None, num_blocks: int | None
     Raises:
         DatasetError: The folder is not a prepared one, there is no such split, or it is empty.
     """
-    files = [str(file.resolve()) for file in prepared_files(path, split=split)]
-    num_rows = sum(pq.read_metadata(file).num_rows for file in files)
+    files, filesystem = prepared_files(path, split=split), open_store(path).filesystem
+    num_rows = count_prepared(path, split=split)
     blocks = num_blocks or max(1, min(_MAX_BLOCKS, num_rows // _ROWS_PER_BLOCK))
     # The folder names say "split=train" for people; the files hold that column themselves.
-    return ray.data.read_parquet(files, partitioning=None, override_num_blocks=max(blocks, 1))
+    return ray.data.read_parquet(
+        files,
+        filesystem=filesystem,
+        partitioning=None,
+        override_num_blocks=max(blocks, 1),
+        shuffle=None if shuffle_seed is None else ray.data.FileShuffleConfig(seed=shuffle_seed),
+    )

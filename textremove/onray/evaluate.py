@@ -35,7 +35,7 @@ from textremove.onray.tracking import (
     tracked_run,
 )
 from textremove.onray.trainer import Device, as_json, check_out, cpus_per_worker, uses_gpu
-from textremove.pipe.prepared import prepared_files, prepared_rows, read_dataset_info
+from textremove.pipe.prepared import check_truth, prepared_files, prepared_rows, read_dataset_info
 from textremove.presets import load_segmenter, shipped
 from textremove.segment.location_prior import LocationPriorSegmenter
 from textremove.tracking import Tracker
@@ -53,7 +53,7 @@ class EvaluateJob:
     """What to evaluate, on what.
 
     Attributes:
-        data: Folder of prepared examples.
+        data: Folder of prepared examples, a path or an s3:// address.
         out: Folder for the scores; appears whole or not at all.
         segmenter: Presets or folders of segmenters; the location prior, fitted on the training split, is
             always scored beside them. Empty for none.
@@ -71,7 +71,7 @@ class EvaluateJob:
         address: A running Ray cluster; by default RAY_ADDRESS, else a local Ray is started.
     """
 
-    data: Path
+    data: str
     out: Path
     segmenter: tuple[str, ...] = ("tiny",)
     base: str = "tiny-base"
@@ -160,6 +160,8 @@ def _check(job: EvaluateJob) -> dict[str, Any]:
     """Complains about the job before anything slow starts; gives what dataset.json says."""
     info = read_dataset_info(job.data)
     prepared_files(job.data, split=job.split)
+    if job.base:
+        check_truth(job.data)
     check_out(job.out, overwrite=job.overwrite)
     if job.limit < 0:
         raise ConfigError("--limit takes a positive number, or 0 for no limit")

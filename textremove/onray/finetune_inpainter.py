@@ -39,8 +39,9 @@ from textremove.onray.trainer import (
     uses_gpu,
 )
 from textremove.onray.workers import STATE_FILE
-from textremove.pipe.prepared import count_prepared, prepared_files, read_dataset_info
+from textremove.pipe.prepared import check_truth, count_prepared, prepared_files, read_dataset_info
 from textremove.presets import INPAINTERS, resolve_base, shipped
+from textremove.storage import absolute
 
 SCRATCH, TINY = "scratch", "tiny"
 _NOT_OF_THE_RUN = ("tracking", "address", "overwrite", "num_workers", "device")  # may differ on going on
@@ -51,7 +52,7 @@ class InpainterJob:
     """What to fine-tune, on what, and where to.
 
     Attributes:
-        data: Folder of prepared examples.
+        data: Folder of prepared examples, a path or an s3:// address.
         out: Folder for the adapter; appears whole or not at all.
         base: "tiny-base" (comes with the package), "paper" (SD2 inpainting), or the hub id or local folder
             of a 9-channel Stable Diffusion inpainting base.
@@ -69,7 +70,7 @@ class InpainterJob:
         address: A running Ray cluster; by default RAY_ADDRESS, else a local Ray is started.
     """
 
-    data: Path
+    data: str
     out: Path
     base: str = "tiny-base"
     init: str = SCRATCH
@@ -158,6 +159,7 @@ def _check(job: InpainterJob) -> dict[str, Any]:
     info = read_dataset_info(job.data)
     for split in ("train", "val"):
         prepared_files(job.data, split=split)
+    check_truth(job.data)
     check_out(job.out, overwrite=job.overwrite)
     check_workers(job.num_workers)
     training = job.training
@@ -205,7 +207,7 @@ def _fit(job: InpainterJob, unfinished: Unfinished, run_id: str, say: Say) -> tu
             base=str(Path(base).resolve()) if Path(base).is_dir() else base,
             lora=job.lora,
             init=str(_init_folder(job) or ""),
-            data=job.data.resolve(),
+            data=absolute(job.data),
             scratch=unfinished.storage,
             training=job.training,
             num_validation=job.num_validation,

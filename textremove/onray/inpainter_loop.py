@@ -67,7 +67,7 @@ class InpainterLoop:
     base: str
     lora: LoraSpec
     init: str
-    data: Path
+    data: str
     scratch: Path
     training: InpaintTrainConfig
     num_validation: int

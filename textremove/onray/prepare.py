@@ -2,60 +2,89 @@
 
 No picture passes through the driver. It reads only the key columns; the mask tables lie in Ray's object
 store, one object for each mask shard, shared by all tasks of a node; a task reads its image shard a few
-rows at a time, picks its masks by key, and writes its own part files, so it answers with counts alone.
+rows at a time, picks its masks by key, writes its own part files and then enters the shard in the journal,
+so it answers with counts alone and a shard in the journal is never done again.
 """
 
 from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import ray.data
 
-from textremove.atomic import atomic_dir
 from textremove.errors import ConfigError, DatasetError, UserError
 from textremove.onray.cluster import connect
+from textremove.pipe.duplicates import find_duplicates
+from textremove.pipe.folder import read_folder
+from textremove.pipe.parts import BYTES_PER_FILE, rewrite_without
 from textremove.pipe.prepared import DATASET_FILE
-from textremove.pipe.shard import ShardSummary, ShardTask, prepare_shard
-from textremove.pipe.source import IMAGE_COLUMNS, MASK_COLUMNS, find_shards, read_keys, read_masks
+from textremove.pipe.shard import RowSource, ShardSummary, ShardTask, prepare_shard
+from textremove.pipe.source import (
+    IMAGE_COLUMNS,
+    MASK_COLUMNS,
+    Shard,
+    choose_rows,
+    find_shards,
+    read_keys,
+    read_masks,
+)
 from textremove.pipe.summary import dataset_info
-from textremove.schema import SPLITS
+from textremove.pipe.unfinished import UnfinishedFolder
+from textremove.report.dataset import dataset_page
+from textremove.schema import SCHEMA_VERSION
+from textremove.storage import Store
 
+PAGE_FILE = "dataset.html"
 _NO_PROGRESS_SECONDS = 3600  # a full-size shard says nothing until it is done; that is no hang
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """What to prepare and where to.
+    """What to prepare and where to. Folders are paths, or addresses such as s3://bucket/folder.
 
     Attributes:
-        images: Folder with the parquet shards of PIPE.
-        masks: Folder with the parquet shards of PIPE_Masks.
-        out: Folder to write; appears whole or not at all. On a cluster, one that every node sees.
-        limit: Use only the first so many rows, in the order of the shards' names; 0 for all.
+        images: Folder with the parquet shards of PIPE; with --format folder, of photos.
+        masks: Folder with the parquet shards of PIPE_Masks; with --format folder, of masks.
+        out: Folder to write; complete under that name or not there. On a cluster, one that every node sees.
+        format: "pipe", or "folder" for photos of one's own.
+        prompts: With --format folder: CSV file with the columns image and prompt, and if need be mask and
+            truth (the photo without the object).
+        limit: Use only so many rows, a sample spread over all shards; 0 for all.
         resolution: Longest side of the examples in pixels at most; 0 keeps every photo's size.
+        megabytes_per_file: Size of the part files.
         overwrite: Whether to replace what is in `out`.
         address: A running Ray cluster; by default RAY_ADDRESS, else a local Ray is started.
     """
 
-    images: Path
-    masks: Path
-    out: Path
+    images: str
+    masks: str
+    out: str
+    format: Literal["pipe", "folder"] = "pipe"
+    prompts: str = ""
     limit: int = 0
     resolution: int = 0
+    megabytes_per_file: int = BYTES_PER_FILE // 2**20
     overwrite: bool = False
     address: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    tasks: list[ShardTask]
+    mask_shards: list[Shard]
+    settings: dict[str, Any]  # what the examples depend on besides the rows
+    contents: list[str]  # the rows by name: another list of them is another job
+
+
 def prepare(config: PrepareConfig, *, progress: Callable[[str], None] = print) -> dict[str, Any]:
-    """Prepares a folder of examples.
+    """Prepares a folder of examples. After a crash or a Ctrl-C, the same call goes on where it stopped.
 
     Args:
         config: What and where to.
@@ -69,100 +98,136 @@ def prepare(config: PrepareConfig, *, progress: Callable[[str], None] = print) -
     """
     if config.limit < 0 or config.resolution < 0:
         raise ConfigError("--limit and --resolution take a positive number, or 0 for no limit")
-    mask_shards = find_shards(config.masks, MASK_COLUMNS)
-    tasks = _plan(config, mask_shards)
-    # The connection is the inner one: no task may still write when an interrupt clears the folder away.
-    with atomic_dir(config.out, overwrite=config.overwrite) as partial:
-        for split in SPLITS:
-            (partial / f"split={split}").mkdir()
+    if config.megabytes_per_file < 1:
+        raise ConfigError("--megabytes-per-file must be at least 1")
+    plan = _plan_folder(config) if config.format == "folder" else _plan_pipe(config)
+    job = {"schema_version": SCHEMA_VERSION, "settings": plan.settings, "contents": plan.contents}
+    folder = UnfinishedFolder(str(config.out), job, overwrite=config.overwrite)
+    try:
+        # The connection is the inner one: no task may still write when leavings are swept away.
         with connect(config.address):
-            summaries = list(_run(tasks, mask_shards, partial.resolve(), progress))
+            done = folder.begin()
+            if done:
+                progress(f"{len(done)} of {len(plan.tasks)} shards are prepared already; going on")
+            _run(plan, done, folder.store, progress)
+            summaries = folder.summaries()
+            duplicates = find_duplicates(pa.concat_tables(summary.examples for summary in summaries))
+            rewritten = _take_out(duplicates, summaries, folder.store)
         info = dataset_info(
-            summaries, partial, settings={"limit": config.limit, "resolution": config.resolution}
+            summaries, folder.store, plan.settings, duplicates=duplicates, rewritten=rewritten
         )
         if not info["examples_kept"]:
+            folder.store.delete_folder()
             reasons = ", ".join(f"{reason} {entry['count']}" for reason, entry in info["rejected"].items())
             raise DatasetError(f"none of {info['rows_read']} rows of {config.images} can be used: {reasons}")
-        for split in SPLITS:
-            if not info["splits"][split]["examples"]:
-                (partial / f"split={split}").rmdir()
-        (partial / DATASET_FILE).write_text(json.dumps(info, indent=2) + "\n")
+        documents = {
+            DATASET_FILE: (json.dumps(info, indent=2) + "\n").encode(),
+            PAGE_FILE: dataset_page(info, folder.store).encode(),
+        }
+        folder.publish(info["files"], documents)
+    except BaseException:
+        folder.leave()
+        raise
     return info
 
 
-def _plan(config: PrepareConfig, mask_shards: list[Path]) -> list[ShardTask]:
+def _plan_pipe(config: PrepareConfig) -> _Plan:
     """Reads the keys of both tables and says which rows of which shard to use."""
-    paths: list[Path] = []
-    keys: list[pa.Array] = []
-    left = config.limit or None
-    for shard in find_shards(config.images, IMAGE_COLUMNS):
-        paths.append(shard)
-        keys.append(read_keys(shard)[:left])
-        left = None if left is None else left - len(keys[-1])
-        if left == 0:
-            break
+    mask_shards = find_shards(str(config.masks), MASK_COLUMNS)
+    chosen = choose_rows(find_shards(str(config.images), IMAGE_COLUMNS), limit=config.limit)
     mask_keys = pa.concat_arrays([read_keys(shard) for shard in mask_shards]).drop_null()
-    if not any(pc.any(pc.is_in(shard_keys, value_set=mask_keys)).as_py() for shard_keys in keys):
+    if not any(pc.any(pc.is_in(rows.keys, value_set=mask_keys)).as_py() for rows in chosen):
         raise DatasetError(
             f"no row of {config.images} has a mask in {config.masks}: no key is in both; "
             f"check that the two folders belong together"
         )
-    return [
-        ShardTask(
-            index=index,
-            path=str(path.resolve()),
-            keys=shard_keys,
-            repeats=repeats,
-            resolution=config.resolution,
-        )
-        for index, (path, shard_keys, repeats) in enumerate(zip(paths, keys, _repeats(keys), strict=True))
-    ]
+    contents = [f"{rows.shard.name} {rows.takes} {rows.keys.to_pylist()}" for rows in chosen]
+    contents.append(f"masks {mask_keys.to_pylist()}")
+    return _Plan(
+        tasks=[_task(config, index, rows) for index, rows in enumerate(chosen)],
+        mask_shards=mask_shards,
+        settings=_settings(config),
+        contents=contents,
+    )
 
 
-def _repeats(keys: list[pa.Array]) -> list[frozenset[int]]:
-    """Finds for each shard the rows whose key an earlier row has already; example ids are unique."""
-    counts = pc.value_counts(pa.concat_arrays(keys).drop_null())
-    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    seen: set[str] = set()
-    repeats = []
-    for shard_keys in keys:
-        rows = set()
-        for row in pc.indices_nonzero(pc.is_in(shard_keys, value_set=repeated)).to_pylist():
-            key = shard_keys[row].as_py()
-            if key in seen:
-                rows.add(row)
-            seen.add(key)
-        repeats.append(frozenset(rows))
-    return repeats
+def _plan_folder(config: PrepareConfig) -> _Plan:
+    """Reads the CSV file and says which photos are prepared together."""
+    if not config.prompts:
+        raise ConfigError("--format folder needs --prompts: a CSV file with the columns image and prompt")
+    sources, with_truth = read_folder(str(config.images), str(config.masks), str(config.prompts))
+    return _Plan(
+        tasks=[_task(config, index, rows, with_truth=with_truth) for index, rows in enumerate(sources)],
+        mask_shards=[],
+        settings=_settings(config, with_truth=with_truth),
+        contents=[repr(rows.entries) for rows in sources],
+    )
 
 
-def _run(
-    tasks: list[ShardTask], mask_shards: list[Path], out: Path, progress: Callable[[str], None]
-) -> Iterator[ShardSummary]:
-    """Yields the shards' summaries as they are done, in no particular order."""
+def _task(config: PrepareConfig, index: int, source: RowSource, *, with_truth: bool = True) -> ShardTask:
+    return ShardTask(
+        index=index,
+        source=source,
+        resolution=config.resolution,
+        with_truth=with_truth,
+        bytes_per_file=config.megabytes_per_file * 2**20,
+    )
+
+
+def _settings(config: PrepareConfig, *, with_truth: bool = True) -> dict[str, Any]:
+    return {
+        "format": config.format,
+        "limit": config.limit,
+        "resolution": config.resolution,
+        "megabytes_per_file": config.megabytes_per_file,
+        "with_truth": with_truth,
+    }
+
+
+def _run(plan: _Plan, done: set[int], store: Store, progress: Callable[[str], None]) -> None:
+    """Prepares the shards that are not done yet; they finish in no particular order."""
+    tasks = [task for task in plan.tasks if task.index not in done]
+    if not tasks:
+        return
     read = ray.remote(read_masks)
-    mask_tables = [read.remote(str(shard.resolve())) for shard in mask_shards]
+    mask_tables = [read.remote(shard) for shard in plan.mask_shards]
     shards = ray.data.from_items(
         [{"task": pickle.dumps(task)} for task in tasks], override_num_blocks=len(tasks)
     )
-    done = shards.map(_prepare_one, fn_kwargs={"mask_tables": mask_tables, "out": str(out)})
-    done.context.execution_no_progress_timeout_s = _NO_PROGRESS_SECONDS
-    for number, row in enumerate(done.iter_rows(), start=1):
+    results = shards.map(_prepare_one, fn_kwargs={"mask_tables": mask_tables, "store": store})
+    results.context.execution_no_progress_timeout_s = _NO_PROGRESS_SECONDS
+    for number, row in enumerate(results.iter_rows(), start=len(done) + 1):
         if row["error"]:
             raise DatasetError(row["error"])
-        summary: ShardSummary = pickle.loads(row["summary"])
-        name = Path(tasks[summary.index].path).name
         progress(
-            f"shard {number} of {len(tasks)}, {name}: "
-            f"{summary.rows_read:,} rows read, {summary.examples:,} examples kept"
+            f"shard {number} of {len(plan.tasks)}, {row['name']}: "
+            f"{row['rows_read']:,} rows read, {row['examples']:,} examples kept"
         )
-        yield summary
 
 
-def _prepare_one(row: dict[str, Any], *, mask_tables: list[ray.ObjectRef], out: str) -> dict[str, Any]:
+def _prepare_one(
+    row: dict[str, Any], *, mask_tables: Sequence[ray.ObjectRef], store: Store
+) -> dict[str, Any]:
     task: ShardTask = pickle.loads(row["task"])
+    answer = {"name": str(task.source), "rows_read": 0, "examples": 0, "error": ""}
     try:
-        summary = prepare_shard(task, ray.get(mask_tables), Path(out))
+        summary = prepare_shard(task, ray.get(list(mask_tables)), store)
     except UserError as error:  # told in one line by the driver, not in Ray's traceback
-        return {"summary": b"", "error": str(getattr(error, "cause", error))}
-    return {"summary": pickle.dumps(summary), "error": ""}
+        return answer | {"error": str(error)}
+    summary.save(store)
+    return answer | {"rows_read": summary.rows_read, "examples": summary.examples.num_rows}
+
+
+def _take_out(
+    duplicates: pa.Array, summaries: Sequence[ShardSummary], store: Store
+) -> dict[str, dict[str, Any]]:
+    """Takes examples out of the files that hold them; gives those files' new entries."""
+    if not len(duplicates):
+        return {}
+    entries = {file["path"]: file for summary in summaries for file in summary.files}
+    held = pa.concat_tables(summary.examples for summary in summaries)
+    held = held.filter(pc.is_in(held["example_id"], value_set=duplicates))
+    rewrite = ray.remote(rewrite_without)
+    paths = sorted(set(held["file"].to_pylist()))
+    written = ray.get([rewrite.remote(store, entries[path], duplicates) for path in paths])
+    return dict(zip(paths, written, strict=True))

@@ -64,7 +64,7 @@ class SegmenterLoop:
     """
 
     model: ray.ObjectRef
-    data: Path
+    data: str
     scratch: Path
     training: SegmenterTrainConfig
     bfloat16: bool

@@ -47,6 +47,7 @@ from textremove.segment.conditioned_unet import ConditionedUNet
 from textremove.segment.paper import CLIP_VIT_B_32, IMAGENET, build_paper_segmenter
 from textremove.segment.tiny import build_tiny_segmenter
 from textremove.segment.training import SegmenterTrainConfig
+from textremove.storage import absolute
 
 SCRATCH, TINY = "scratch", "tiny"
 PROMPT_FORMAT = "<what> at the <place>, lower case"
@@ -59,7 +60,7 @@ class SegmenterJob:
     """What to train, on what, and where to.
 
     Attributes:
-        data: Folder of prepared examples.
+        data: Folder of prepared examples, a path or an s3:// address.
         out: Folder for the model; appears whole or not at all.
         init: "scratch" for a new model of `architecture`; "tiny" to continue from the weights that come with
             the package, or the folder of a model to continue from.
@@ -76,7 +77,7 @@ class SegmenterJob:
         address: A running Ray cluster; by default RAY_ADDRESS, else a local Ray is started.
     """
 
-    data: Path
+    data: str
     out: Path
     init: str = SCRATCH
     architecture: Literal["tiny", "paper"] = "tiny"
@@ -190,10 +191,21 @@ def initial_model(job: SegmenterJob) -> tuple[ConditionedUNet, str]:
     return model, started_from
 
 
+def streamed_squares(data: str | Path, side: int, *, seed: int = 0) -> ray.data.Dataset:
+    """The training split as decoded squares, file by file, the files in another order at every pass.
+
+    That and the buffer that each worker draws from are shuffling enough, since rows of one file have
+    little in common but their place in PIPE; a full shuffle would move every picture over the network.
+    """
+    examples = read_prepared(data, split="train", shuffle_seed=seed)
+    return examples.select_columns(["image", "mask", "prompt"]).map(
+        to_training_square, fn_kwargs={"side": side}
+    )
+
+
 def training_pictures(job: SegmenterJob, side: int) -> ray.data.Dataset:
     """The training split as decoded squares; kept in Ray's object store where it is small enough."""
-    examples = read_prepared(job.data, split="train").select_columns(["image", "mask", "prompt"])
-    squares = examples.map(to_training_square, fn_kwargs={"side": side})
+    squares = streamed_squares(job.data, side, seed=job.training.seed)
     needed = count_prepared(job.data, split="train") * side * side * 4
     room = ray.cluster_resources().get("object_store_memory", 0) * _STORE_SHARE
     return squares.materialize() if needed < room else squares
@@ -227,7 +239,7 @@ def _fit(
     with voice(say, num_workers=job.num_workers) as worker_say:
         loop = SegmenterLoop(
             model=ray.put(model),
-            data=job.data.resolve(),
+            data=absolute(job.data),
             scratch=unfinished.storage,
             training=job.training,
             bfloat16=job.precision == "bfloat16" or (job.precision == "auto" and gpu),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,6 +16,7 @@ from textremove.pipe.splits import split_of
 from textremove.schema import KEY_COLUMNS, PHOTO_COLUMNS
 
 _PNG_MAGIC = b"\x89PNG"
+_NOT_STORED = ("photo_digest", "notes")
 
 
 class RowRejected(Exception):
@@ -34,6 +36,8 @@ class Example:
     """One removal example; the columns of `textremove.schema.EXAMPLE_SCHEMA`.
 
     Attributes:
+        photo_digest: First half of the SHA-256 of the input photo's file: the same for a copy of it under
+            another id. Not stored.
         notes: What was mended on the way, such as "mask_resized"; counted, not stored.
     """
 
@@ -45,14 +49,17 @@ class Example:
     place: str
     image: bytes
     mask: bytes
-    truth: bytes
+    truth: bytes | None
     height: int
     width: int
+    photo_digest: bytes = b""
     notes: tuple[str, ...] = ()
 
     def columns(self) -> dict[str, Any]:
         """The example as a row of EXAMPLE_SCHEMA."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "notes"}
+        return {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in _NOT_STORED
+        }
 
 
 def key_of(row: Mapping[str, Any]) -> str | None:
@@ -60,7 +67,9 @@ def key_of(row: Mapping[str, Any]) -> str | None:
     return _joined(row, KEY_COLUMNS)
 
 
-def example_from_row(row: Mapping[str, Any], mask_png: bytes | None, *, resolution: int = 0) -> Example:
+def example_from_row(
+    row: Mapping[str, Any], mask_png: bytes | None, *, resolution: int = 0, with_truth: bool = True
+) -> Example:
     """Makes a removal example of a PIPE row and its mask.
 
     PIPE adds objects, so its roles are swapped: `target_img` is the input, `source_img` the truth.
@@ -70,6 +79,7 @@ def example_from_row(row: Mapping[str, Any], mask_png: bytes | None, *, resoluti
         row: The columns of PIPE_SCHEMA.
         mask_png: The encoded mask of the same key, or None when there is none.
         resolution: Longest side of the example in pixels at most; 0 keeps the size of the photo.
+        with_truth: Whether there is a photo without the object; PIPE has one for every row.
 
     Raises:
         RowRejected: The row cannot be used, with the reason. The cheap checks come first, so a row
@@ -84,13 +94,13 @@ def example_from_row(row: Mapping[str, Any], mask_png: bytes | None, *, resoluti
         raise RowRejected("prompt_too_short") from None
     mask = _decoded_mask(mask_png)
     image, image_bytes = _decoded_photo(row["target_img"], "image")
-    truth, truth_bytes = _decoded_photo(row["source_img"], "truth")
+    truth, truth_bytes = _decoded_photo(row["source_img"], "truth") if with_truth else (None, b"")
 
     notes = []
     size = _bounded_size(image.shape[0], image.shape[1], resolution)
     if mask.shape != image.shape[:2]:
         notes.append("mask_resized")
-    if truth.shape != image.shape:
+    if truth is not None and truth.shape != image.shape:
         notes.append("truth_resized")
     if mask.shape != size:
         mask = resize_mask(mask, size)
@@ -105,9 +115,10 @@ def example_from_row(row: Mapping[str, Any], mask_png: bytes | None, *, resoluti
         place=refined.place,
         image=_at_size(image, image_bytes, size),
         mask=encode_mask(mask),
-        truth=_at_size(truth, truth_bytes, size),
+        truth=None if truth is None else _at_size(truth, truth_bytes, size),
         height=size[0],
         width=size[1],
+        photo_digest=hashlib.sha256(image_bytes).digest()[:16],
         notes=tuple(notes),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -31,6 +32,7 @@ class SceneConfig:
         shadow_probability: How often a thing casts a shadow.
         grain: Largest standard deviation of the background's grain, in grey levels of 255.
         max_rows: At most this many rows from one scene.
+        photo_format: How pictures are stored: "png" keeps every pixel, "jpeg" is what real photos are.
     """
 
     size: int = 128
@@ -42,6 +44,7 @@ class SceneConfig:
     shadow_probability: float = 0.4
     grain: float = 3.0
     max_rows: int = 3
+    photo_format: Literal["png", "jpeg"] = "png"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,31 +1,41 @@
-"""One PIPE shard to part files of examples, in bounded memory; only counts come back."""
+"""One shard of rows to part files of examples, in bounded memory; what comes back is small."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textremove.pipe.rows import Example, RowRejected, example_from_row, key_of
-from textremove.pipe.source import pick_masks, read_rows
-from textremove.schema import EXAMPLE_SCHEMA
+from textremove.pipe.parts import BYTES_PER_FILE, PartWriter
+from textremove.pipe.rows import RowRejected, example_from_row
+from textremove.pipe.source import SourceRow
+from textremove.schema import JOURNAL_SCHEMA
+from textremove.storage import Store
 
 MAX_SAMPLES = 5
 """So many rows are named for each reason; the counts are of all."""
 
-_ROWS_PER_GROUP = 64
-_BYTES_PER_GROUP = 16 * 2**20
-_COMPRESSION = {
-    name: "NONE" if pa.types.is_binary(kind) else "ZSTD"  # pictures are compressed already
-    for name, kind in zip(EXAMPLE_SCHEMA.names, EXAMPLE_SCHEMA.types, strict=True)
-}
+JOURNAL_FOLDER = "_shards"
+"""Where a folder that is being prepared keeps one file for each finished shard."""
+
+_COUNTS_KEY = b"textremove"
+
+
+class RowSource(Protocol):
+    """Some rows of a dataset; its `str` is what to call them."""
+
+    def rows(self, mask_tables: Sequence[pa.Table]) -> Iterator[SourceRow]:
+        """Yields the rows, holding a few at a time in memory.
+
+        Args:
+            mask_tables: As `textremove.pipe.source.read_masks` gives them; not every source needs them.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +44,17 @@ class ShardTask:
 
     Attributes:
         index: Its position among the shards, which names its part files.
-        path: The parquet file.
-        keys: The keys of the rows to use, from the first row on.
-        repeats: Rows whose key an earlier row of the dataset has already.
+        source: Where its rows come from.
         resolution: Longest side of the examples in pixels at most; 0 keeps every photo's size.
+        with_truth: Whether rows have a photo without the object.
+        bytes_per_file: Size of the part files.
     """
 
     index: int
-    path: str
-    keys: pa.Array
-    repeats: frozenset[int] = frozenset()
+    source: RowSource
     resolution: int = 0
+    with_truth: bool = True
+    bytes_per_file: int = BYTES_PER_FILE
 
 
 @dataclass(kw_only=True)
@@ -70,8 +80,23 @@ class Tally:
         known = self.samples.setdefault(reason, [])
         known += samples[: MAX_SAMPLES - len(known)]
 
+    def as_json(self) -> dict[str, dict[str, Any]]:
+        """Reasons in alphabetical order, each with "count" and "samples"."""
+        return {
+            reason: {"count": count, "samples": self.samples[reason]}
+            for reason, count in sorted(self.counts.items())
+        }
 
-@dataclass(kw_only=True)
+    @classmethod
+    def from_json(cls, entries: dict[str, dict[str, Any]]) -> Tally:
+        """Reads what `as_json` gave."""
+        return cls(
+            counts=Counter({reason: entry["count"] for reason, entry in entries.items()}),
+            samples={reason: entry["samples"] for reason, entry in entries.items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShardSummary:
     """What became of one shard's rows.
 
@@ -80,119 +105,96 @@ class ShardSummary:
         rows_read: Rows looked at.
         rejected: Rows that gave no example, by reason.
         notes: Examples that were mended on the way, by what was done.
-        classes: Examples by object class.
-        places: Examples by place.
         files: Part files written: path within the folder, split, number of examples, sha256.
+        examples: One row of JOURNAL_SCHEMA for each example.
     """
 
     index: int
-    rows_read: int = 0
-    rejected: Tally = field(default_factory=Tally)
-    notes: Tally = field(default_factory=Tally)
-    classes: Counter[str] = field(default_factory=Counter)
-    places: Counter[str] = field(default_factory=Counter)
-    files: list[dict[str, Any]] = field(default_factory=list)
+    rows_read: int
+    rejected: Tally
+    notes: Tally
+    files: list[dict[str, Any]]
+    examples: pa.Table
 
-    @property
-    def examples(self) -> int:
-        """Rows that gave an example."""
-        return self.rows_read - self.rejected.counts.total()
+    def save(self, store: Store) -> None:
+        """Writes it to the journal of a folder that is being prepared: from then on the shard is done."""
+        counts = {
+            "rows_read": self.rows_read,
+            "rejected": self.rejected.as_json(),
+            "notes": self.notes.as_json(),
+            "files": self.files,
+        }
+        table = self.examples.replace_schema_metadata({_COUNTS_KEY: json.dumps(counts).encode()})
+        with store.replacing(journal_name(self.index)) as path:
+            pq.write_table(table, path, filesystem=store.filesystem, compression="ZSTD")
+
+    @classmethod
+    def load(cls, store: Store, index: int) -> ShardSummary:
+        """Reads what `save` wrote."""
+        table = pq.read_table(store.path(journal_name(index)), filesystem=store.filesystem, partitioning=None)
+        counts = json.loads(table.schema.metadata[_COUNTS_KEY])
+        return cls(
+            index=index,
+            rows_read=counts["rows_read"],
+            rejected=Tally.from_json(counts["rejected"]),
+            notes=Tally.from_json(counts["notes"]),
+            files=counts["files"],
+            examples=table.replace_schema_metadata(None),
+        )
 
 
-def prepare_shard(task: ShardTask, mask_tables: Sequence[pa.Table], out: Path) -> ShardSummary:
-    """Writes the examples of one shard to part files of its own in `out`.
+def journal_name(index: int) -> str:
+    """Name of a shard's file in the journal."""
+    return f"{JOURNAL_FOLDER}/{index:05d}.parquet"
+
+
+def prepare_shard(task: ShardTask, mask_tables: Sequence[pa.Table], store: Store) -> ShardSummary:
+    """Writes the examples of one shard to part files of its own.
 
     Doing it again writes the same files with the same bytes. No row stops it: a bad one is counted.
 
     Args:
         task: The shard and how to prepare it.
         mask_tables: All mask shards, as `read_masks` gives them.
-        out: The prepared folder, with a folder for each split in it.
+        store: The folder that is being prepared, with a folder for each split in it.
 
     Raises:
         DatasetError: The shard itself is damaged.
     """
-    masks = pick_masks(mask_tables, task.keys)
-    summary = ShardSummary(index=task.index)
-    with _PartWriter(out, task.index) as writer:
-        for number, row in enumerate(read_rows(task.path, num_rows=len(task.keys))):
-            summary.rows_read += 1
-            key = key_of(row)
-            name = key or f"row {number} of {Path(task.path).name}"
-            mask = masks.get(key or "")
+    rejected, notes, rows_read = Tally(), Tally(), 0
+    examples: list[dict[str, Any]] = []
+    with PartWriter(store, task.index, bytes_per_file=task.bytes_per_file) as writer:
+        for row in task.source.rows(mask_tables):
+            rows_read += 1
             try:
-                if number in task.repeats:
+                if row.is_repeat:
                     raise RowRejected("row_repeated")
-                example = example_from_row(row, mask.data if mask else None, resolution=task.resolution)
+                example = example_from_row(
+                    row.columns, row.mask, resolution=task.resolution, with_truth=task.with_truth
+                )
             except RowRejected as rejection:
-                summary.rejected.add(rejection.reason, name)
+                rejected.add(rejection.reason, row.name)
                 continue
             except Exception as error:  # whatever one row in a million holds, the others go on
-                summary.rejected.add(f"unexpected_{type(error).__name__.lower()}", name)
+                rejected.add(f"unexpected_{type(error).__name__.lower()}", row.name)
                 continue
-            writer.add(example)
-            summary.classes[example.object_class] += 1
-            summary.places[example.place] += 1
-            for note in (*example.notes, *(["mask_duplicate"] if mask and mask.num_rows > 1 else [])):
-                summary.notes.add(note, name)
-    summary.files = writer.files
-    return summary
-
-
-class _PartWriter:
-    """Writes examples to one parquet file for each split, opened when its first example comes."""
-
-    def __init__(self, out: Path, index: int) -> None:
-        self._out = out
-        self._name = f"part-{index:05d}.parquet"
-        self._writers: dict[str, pq.ParquetWriter] = {}
-        self._waiting: dict[str, list[Mapping[str, Any]]] = {}
-        self._waiting_bytes: Counter[str] = Counter()
-        self._counts: Counter[str] = Counter()
-        self.files: list[dict[str, Any]] = []
-
-    def __enter__(self) -> _PartWriter:
-        return self
-
-    def add(self, example: Example) -> None:
-        """Adds an example to its split, writing to disk when enough are waiting."""
-        waiting = self._waiting.setdefault(example.split, [])
-        waiting.append(example.columns())
-        self._counts[example.split] += 1
-        self._waiting_bytes[example.split] += len(example.image) + len(example.truth)
-        if len(waiting) >= _ROWS_PER_GROUP or self._waiting_bytes[example.split] >= _BYTES_PER_GROUP:
-            self._flush(example.split)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for split in sorted(self._waiting):
-            self._flush(split)
-        for split, writer in sorted(self._writers.items()):
-            writer.close()
-            self.files.append(self._described(split))
-
-    def _flush(self, split: str) -> None:
-        rows = self._waiting[split]
-        if not rows:
-            return
-        if split not in self._writers:
-            self._writers[split] = pq.ParquetWriter(
-                self._out / self._relative(split), EXAMPLE_SCHEMA, compression=_COMPRESSION
+            examples.append(
+                {
+                    "example_id": example.example_id,
+                    "photo_id": example.photo_id,
+                    "object_class": example.object_class,
+                    "place": example.place,
+                    "photo_digest": example.photo_digest,
+                    "file": writer.add(example),
+                }
             )
-        self._writers[split].write_table(pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA))
-        self._waiting[split] = []
-        self._waiting_bytes[split] = 0
-
-    def _relative(self, split: str) -> str:
-        return f"split={split}/{self._name}"
-
-    def _described(self, split: str) -> dict[str, Any]:
-        with (self._out / self._relative(split)).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {
-            "path": self._relative(split),
-            "split": split,
-            "examples": self._counts[split],
-            "sha256": digest,
-        }
+            for note in (*example.notes, *(["mask_duplicate"] if row.num_masks > 1 else [])):
+                notes.add(note, row.name)
+    return ShardSummary(
+        index=task.index,
+        rows_read=rows_read,
+        rejected=rejected,
+        notes=notes,
+        files=writer.files,
+        examples=pa.Table.from_pylist(examples, schema=JOURNAL_SCHEMA),
+    )

@@ -4,46 +4,62 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from textremove.pipe.duplicates import REASON
 from textremove.pipe.shard import ShardSummary, Tally
 from textremove.schema import SCHEMA_VERSION, SPLITS
+from textremove.storage import Store
 
 _MAX_CLASSES_SHOWN = 12
 
 
-def dataset_info(summaries: Iterable[ShardSummary], out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def dataset_info(
+    summaries: Iterable[ShardSummary],
+    store: Store,
+    settings: Mapping[str, Any],
+    *,
+    duplicates: pa.Array | None = None,
+    rewritten: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Adds up what became of all shards, and counts photos in the files as they were written.
 
     The same rows and settings give the same content, whatever the machine and the order of work.
 
     Args:
         summaries: One for each shard, in any order.
-        out: The folder with the part files.
+        store: The folder with the part files.
         settings: What the examples depend on besides the rows.
+        duplicates: Ids of examples that were taken out again, being of a photo under a second id.
+        rewritten: New entries of the files that they were taken out of, by path.
     """
     summaries = sorted(summaries, key=lambda summary: summary.index)
     rejected, notes = Tally(), Tally()
-    classes: Counter[str] = Counter()
-    places: Counter[str] = Counter()
     for summary in summaries:
         rejected.merge(summary.rejected)
         notes.merge(summary.notes)
-        classes.update(summary.classes)
-        places.update(summary.places)
-    files = sorted((file for summary in summaries for file in summary.files), key=lambda file: file["path"])
-    photos = {split: _photos(out, files, split) for split in SPLITS}
+    for example_id in [] if duplicates is None else duplicates.to_pylist():
+        rejected.add(REASON, example_id)
+    files = [
+        dict((rewritten or {}).get(file["path"], file)) for summary in summaries for file in summary.files
+    ]
+    files = sorted((file for file in files if file["examples"]), key=lambda file: file["path"])
+    examples = pa.concat_tables(summary.examples for summary in summaries)
+    if duplicates is not None:
+        examples = examples.filter(pc.invert(pc.is_in(examples["example_id"], value_set=duplicates)))
+    photos = {split: _photos(store, files, split) for split in SPLITS}
     return {
         "schema_version": SCHEMA_VERSION,
         "fingerprint": _fingerprint(files),
         "rows_read": sum(summary.rows_read for summary in summaries),
-        "examples_kept": sum(summary.examples for summary in summaries),
-        "rejected": _as_json(rejected),
-        "notes": _as_json(notes),
+        "examples_kept": examples.num_rows,
+        "rejected": rejected.as_json(),
+        "notes": notes.as_json(),
         "splits": {
             split: {
                 "examples": sum(file["examples"] for file in files if file["split"] == split),
@@ -52,9 +68,9 @@ def dataset_info(summaries: Iterable[ShardSummary], out: Path, settings: dict[st
             for split in SPLITS
         },
         "photos_in_two_splits": sum(map(len, photos.values())) - len(set().union(*photos.values())),
-        "classes": dict(sorted(classes.items(), key=lambda item: (-item[1], item[0]))),
-        "places": dict(sorted(places.items(), key=lambda item: (-item[1], item[0]))),
-        "settings": settings,
+        "classes": _counted(examples["object_class"]),
+        "places": _counted(examples["place"]),
+        "settings": dict(settings),
         "files": files,
     }
 
@@ -77,28 +93,26 @@ def describe(info: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _photos(out: Path, files: list[dict[str, Any]], split: str) -> set[str]:
+def _photos(store: Store, files: Iterable[Mapping[str, Any]], split: str) -> set[str]:
     """Reads back which photos are in a split: a check of what was written, not of what was meant."""
-    return {
-        photo
-        for file in files
-        if file["split"] == split
-        for photo in pq.read_table(out / file["path"], columns=["photo_id"], partitioning=None)[
-            "photo_id"
-        ].to_pylist()
-    }
+    photos: set[str] = set()
+    for file in files:
+        if file["split"] == split:
+            path = store.path(file["path"])
+            column = pq.read_table(path, columns=["photo_id"], filesystem=store.filesystem, partitioning=None)
+            photos.update(column["photo_id"].to_pylist())
+    return photos
+
+
+def _counted(values: pa.ChunkedArray) -> dict[str, int]:
+    """How often each value occurs, the most frequent first."""
+    counts = Counter(values.to_pylist())
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _fingerprint(files: list[dict[str, Any]]) -> str:
     lines = "".join(f"{file['sha256']}  {file['path']}\n" for file in files)
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _as_json(tally: Tally) -> dict[str, Any]:
-    return {
-        reason: {"count": count, "samples": tally.samples[reason]}
-        for reason, count in sorted(tally.counts.items())
-    }
 
 
 def _histogram(counts: dict[str, int]) -> str:

@@ -1,0 +1,124 @@
+"""Feeding training: Ray Data's batches against a torch DataLoader's, on the same prepared files.
+
+python -m benchmarks.feeding            after python -m benchmarks.prepare, whose output it reads
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+import tyro
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from benchmarks._measure import write_result
+from textremove.onray.cluster import connect
+from textremove.onray.squares import to_training_square
+from textremove.onray.train_segmenter import streamed_squares
+from textremove.pipe.prepared import prepared_files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is fed.
+
+    Attributes:
+        data: A prepared folder.
+        side: Side of the squares in pixels.
+        batch_size: Examples in a batch.
+        num_examples: Examples timed on each side, after a first batch that is not.
+        num_processes: Reading processes of each side.
+        rounds: Times that the two sides are run in turn; the median counts.
+        measure: Used by the command itself: one side, in a process of its own.
+    """
+
+    data: str = "runs/benchmarks/prepared-20000"
+    side: int = 512
+    batch_size: int = 16
+    num_examples: int = 2000
+    num_processes: int = 2
+    rounds: int = 3
+    measure: str = ""
+
+
+def main(config: Config) -> None:
+    """Measure examples per second that reach a training loop, both sides in turn."""
+    if config.measure:
+        batches = _ray_batches(config) if config.measure == "ray" else _torch_batches(config)
+        print(json.dumps(_rate(batches, config)))
+        return
+    rates: dict[str, list[float]] = {"ray": [], "torch": []}
+    for _ in range(config.rounds):
+        for side, seen in rates.items():
+            seen.append(_measured(config, side))
+            print(f"{side}: {seen[-1]:.0f} examples per second", flush=True)
+    write_result(
+        "feeding",
+        {
+            "side": config.side,
+            "batch_size": config.batch_size,
+            "num_processes": config.num_processes,
+            "ray_examples_per_second": rates["ray"],
+            "torch_examples_per_second": rates["torch"],
+            "ray_over_torch": median(rates["ray"]) / median(rates["torch"]),
+        },
+    )
+
+
+def _measured(config: Config, side: str) -> float:
+    command = [sys.executable, "-m", "benchmarks.feeding", "--measure", side, "--data", config.data]
+    for name in ("side", "batch_size", "num_examples", "num_processes"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _rate(batches: Iterator[Any], config: Config) -> float:
+    """Examples per second from the second batch on."""
+    next(batches)
+    started, seen = time.perf_counter(), 0
+    for batch in batches:
+        seen += len(batch["image"])
+        if seen >= config.num_examples:
+            break
+    return seen / (time.perf_counter() - started)
+
+
+def _ray_batches(config: Config) -> Iterator[dict[str, torch.Tensor]]:
+    with connect(num_cpus=config.num_processes):
+        squares = streamed_squares(config.data, config.side).drop_columns(["prompt"])
+        yield from squares.iter_torch_batches(batch_size=config.batch_size)
+
+
+class _Files(IterableDataset[dict[str, np.ndarray]]):
+    """Each worker reads every so many files, a row group at a time."""
+
+    def __init__(self, config: Config) -> None:
+        self.files, self.side = prepared_files(config.data, split="train"), config.side
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        worker = get_worker_info()
+        for path in self.files[worker.id :: worker.num_workers]:
+            with pq.ParquetFile(Path(path)) as parquet:
+                for group in range(parquet.num_row_groups):
+                    for row in parquet.read_row_group(group, columns=["image", "mask", "prompt"]).to_pylist():
+                        square = to_training_square(row, side=self.side)
+                        yield {name: square[name] for name in ("image", "mask")}
+
+
+def _torch_batches(config: Config) -> Iterator[dict[str, torch.Tensor]]:
+    yield from DataLoader(_Files(config), batch_size=config.batch_size, num_workers=config.num_processes)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=main.__doc__))
