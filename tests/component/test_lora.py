@@ -108,6 +108,17 @@ def test_an_adapter_with_foreign_keys_is_refused_by_name(
         load_lora(load_base(random_base), _edited(adapter, tmp_path / "elsewhere", elsewhere))
 
 
+def test_timesteps_lean_to_the_noisiest_tenth_as_asked(random_base: Path) -> None:
+    pipeline = load_base(random_base)
+    uniform, leaning = (
+        InpaintObjective(pipeline, noisiest_share=share)._timesteps(4000, torch.Generator().manual_seed(0))
+        for share in (0.0, 0.5)
+    )
+    assert (uniform >= 900).float().mean() == pytest.approx(0.1, abs=0.03)
+    assert (leaning >= 900).float().mean() == pytest.approx(0.55, abs=0.03)
+    assert {int(leaning.min()) < 100, int(leaning.max()) == 999} == {True}
+
+
 def test_a_saved_adapter_can_be_trained_further(random_base: Path, adapter: Path, tmp_path: Path) -> None:
     unet = load_base(random_base).unet
     add_lora(unet, LoraSpec())

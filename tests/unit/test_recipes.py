@@ -36,7 +36,7 @@ def test_flags_override_a_recipe_without_prefixes() -> None:
     assert job.architecture == "tiny"
     assert (job.training.epochs, job.num_workers, job.tracking.tracking_uri) == (3, 4, "none")
     assert job.training.batch_size == SEGMENTER_RECIPES["tiny"].training.batch_size
-    assert job.data == Path("prepared")
+    assert job.data == "prepared"
 
 
 def test_unknown_recipe_names_those_there_are() -> None:

@@ -27,6 +27,8 @@ class InpaintTrainConfig:
         learning_rate: AdamW's rate.
         weight_decay: AdamW's decoupled weight decay.
         max_grad_norm: Gradients are clipped to this norm.
+        noisiest_share: Share of the timesteps that are drawn from the noisiest tenth, the others from all.
+            Above 0 for a base that is sampled in a few steps, where the first decides nearly everything.
         seed: Seed of noise, timesteps, order and initial adapter.
     """
 
@@ -35,6 +37,7 @@ class InpaintTrainConfig:
     learning_rate: float = 1e-4
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0
+    noisiest_share: float = 0.0
     seed: int = 0
 
 
@@ -70,10 +73,18 @@ class InpaintObjective:
     Args:
         pipeline: The base. Its UNet is the one that is trained; the rest stays frozen.
         fill: How holes are cut out: as in use.
+        noisiest_share: See InpaintTrainConfig.
     """
 
-    def __init__(self, pipeline: StableDiffusionInpaintPipeline, fill: FillConfig = FillConfig()) -> None:
+    def __init__(
+        self,
+        pipeline: StableDiffusionInpaintPipeline,
+        fill: FillConfig = FillConfig(),
+        *,
+        noisiest_share: float = 0.0,
+    ) -> None:
         self.pipeline = pipeline
+        self.noisiest_share = noisiest_share
         self.fill = fill
         self.resolution: int = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
         pipeline.vae.requires_grad_(False)
@@ -142,9 +153,7 @@ class InpaintObjective:
         """
         scheduler, device = self.pipeline.scheduler, self.pipeline.device
         size = len(batch)
-        timestep_B = torch.randint(scheduler.config.num_train_timesteps, (size,), generator=generator).to(
-            device
-        )
+        timestep_B = self._timesteps(size, generator).to(device)
         noise_BCHW = torch.randn(batch.truth_BCHW.shape, generator=generator).to(device)
         noisy_BCHW = scheduler.add_noise(batch.truth_BCHW, noise_BCHW, timestep_B)
         match scheduler.config.prediction_type:
@@ -158,3 +167,12 @@ class InpaintObjective:
         text_BLD = self.empty_prompt_1LD.expand(size, -1, -1)
         predicted_BCHW = unet(inputs_BCHW, timestep_B, encoder_hidden_states=text_BLD).sample
         return (predicted_BCHW.float() - target_BCHW).square().flatten(1).mean(dim=1)
+
+    def _timesteps(self, size: int, generator: torch.Generator) -> Tensor:
+        """Draws timesteps, int64 (B,)."""
+        count = self.pipeline.scheduler.config.num_train_timesteps
+        timestep_B = torch.randint(count, (size,), generator=generator)
+        if not self.noisiest_share:
+            return timestep_B
+        noisiest_B = torch.rand(size, generator=generator) < self.noisiest_share
+        return torch.where(noisiest_B, count - 1 - timestep_B // 10, timestep_B)
