@@ -12,6 +12,7 @@ from ray import serve
 
 from serve.app import AppArgs, build
 from textremove.errors import ConfigError, UserError
+from textremove.presets import check_models
 
 APP_NAME = "textremove"
 
@@ -33,6 +34,7 @@ def serving(args: AppArgs, *, host: str = "127.0.0.1", port: int = 8000) -> Iter
     Raises:
         UserError: The port is taken, or a model cannot be loaded.
     """
+    check_models(args.segmenter, args.inpainter, adapter=args.adapter)  # Serve would try for two minutes
     _check_free(host, port)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     serve.start(http_options={"host": host, "port": port})

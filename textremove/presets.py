@@ -27,6 +27,43 @@ def shipped(name: str) -> Path:
     return Path(str(files("textremove") / "weights" / "tiny" / name))
 
 
+def check_models(segmenter: str, inpainter: str, *, adapter: str | None = None) -> None:
+    """Complains about names that stand for no model, without loading one: before anything slow starts.
+
+    Raises:
+        ConfigError: See `load_segmenter` and `load_inpainter`.
+        WeightsError: A folder that holds no model.
+    """
+    if segmenter:
+        read_manifest(_segmenter_folder(segmenter))
+    _check_inpainter(inpainter, adapter)
+
+
+def _segmenter_folder(name: str) -> Path:
+    if name == "tiny":
+        return shipped("segmenter")
+    if name == "paper":
+        raise WeightsError(
+            "the paper preset has no published segmenter weights; train them with "
+            "`python -m jobs.train_segmenter --recipe paper` and give the folder it prints"
+        )
+    folder = Path(name)
+    if not folder.is_dir():
+        raise ConfigError(f"unknown segmenter {name!r}; choose tiny, or give the folder of a trained one")
+    return folder
+
+
+def _check_inpainter(name: str, adapter: str | None) -> None:
+    from textremove.inpaint.classical import METHODS
+
+    if name in METHODS and adapter is not None:
+        raise ConfigError(f"{name} has no weights that an adapter could change; leave the adapter out")
+    if name not in INPAINTERS and not Path(name).is_dir() and name.count("/") != 1:
+        raise ConfigError(f"unknown inpainter {name!r}; choose {', '.join(INPAINTERS)}, a folder or a hub id")
+    if adapter is not None and not Path(adapter).is_dir():
+        raise WeightsError(f"no adapter folder at {adapter}")
+
+
 def load_segmenter(name: str, *, device: str = "cpu") -> Segmenter:
     """Loads a segmenter.
 
@@ -41,16 +78,7 @@ def load_segmenter(name: str, *, device: str = "cpu") -> Segmenter:
     from textremove.segment import location_prior
     from textremove.segment.predictors import ConditionedUNetSegmenter
 
-    if name == "tiny":
-        return ConditionedUNetSegmenter.from_pretrained(shipped("segmenter"), device=device)
-    if name == "paper":
-        raise WeightsError(
-            "the paper preset has no published segmenter weights; train them with "
-            "`python -m jobs.train_segmenter --recipe paper` and give the folder it prints"
-        )
-    folder = Path(name)
-    if not folder.is_dir():
-        raise ConfigError(f"unknown segmenter {name!r}; choose tiny, or give the folder of a trained one")
+    folder = _segmenter_folder(name)
     if read_manifest(folder)["kind"] == location_prior.KIND:
         return location_prior.LocationPriorSegmenter.from_pretrained(folder)
     return ConditionedUNetSegmenter.from_pretrained(folder, device=device)
@@ -75,9 +103,8 @@ def load_inpainter(
     """
     from textremove.inpaint.classical import METHODS, ClassicalInpainter
 
+    _check_inpainter(name, adapter)
     if name in METHODS:
-        if adapter is not None:
-            raise ConfigError(f"{name} has no weights that an adapter could change; leave the adapter out")
         return ClassicalInpainter(name)
     from textremove.inpaint.diffusion import DiffusionInpainter
 
@@ -87,8 +114,6 @@ def load_inpainter(
             shipped("inpainter"), adapter=adapter or own, num_steps=num_steps or TINY_STEPS, device=device
         )
     base = SD2_INPAINTING if name == "paper" else name
-    if not Path(base).is_dir() and base.count("/") != 1:
-        raise ConfigError(f"unknown inpainter {name!r}; choose {', '.join(INPAINTERS)}, a folder or a hub id")
     return DiffusionInpainter.from_pretrained(
         base, adapter=adapter, num_steps=num_steps or PAPER_STEPS, device=device
     )

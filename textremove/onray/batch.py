@@ -28,7 +28,7 @@ from textremove.onray.batch_store import BatchStore
 from textremove.onray.cluster import connect
 from textremove.onray.datasets import read_prepared
 from textremove.onray.models import absolute
-from textremove.presets import shipped
+from textremove.presets import check_models, shipped
 from textremove.schema import MANIFEST_SCHEMA, SCHEMA_VERSION
 
 _MAX_BLOCKS = 1000
@@ -154,6 +154,7 @@ def _check(config: BatchConfig) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(config, name)}")
     if config.gpus_per_actor < 0:
         raise ConfigError("--gpus-per-actor takes 0 or a positive number")
+    check_models("" if config.masks else config.segmenter, config.inpainter, adapter=config.adapter)
 
 
 def _settings(config: BatchConfig) -> dict[str, Any]:
