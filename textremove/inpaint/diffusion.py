@@ -33,6 +33,8 @@ def load_base(source: str | Path, *, device: str = "cpu") -> StableDiffusionInpa
     # Bars for reading a few files from disk; downloads from the hub still show theirs.
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
+    verbosity = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()  # what goes wrong is told in one line of our own
     try:
         pipeline = StableDiffusionInpaintPipeline.from_pretrained(
             str(source), safety_checker=None, requires_safety_checker=False, dtype=torch.float32
@@ -44,6 +46,8 @@ def load_base(source: str | Path, *, device: str = "cpu") -> StableDiffusionInpa
             f"cannot get {source!r} from the hub ({type(error).__name__}); download it where there is a "
             f"network and give its local folder instead of the hub id"
         ) from None
+    finally:
+        diffusers_logging.set_verbosity(verbosity)
     if pipeline.unet.config.in_channels != 9:
         raise WeightsError(
             f"{source} is no inpainting base: "

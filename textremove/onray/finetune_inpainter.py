@@ -130,6 +130,7 @@ def finetune_inpainter(job: InpainterJob, *, say: Say = print) -> InpainterResul
     same = {name: value for name, value in params.items() if name not in _NOT_OF_THE_RUN}
     unfinished = Unfinished(job.out, "inpainter", same)
     with (
+        unfinished.kept_if_begun(),
         connect(job.address),
         tracked_run(
             job.tracking,

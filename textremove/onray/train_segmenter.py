@@ -142,6 +142,7 @@ def train_segmenter(job: SegmenterJob, *, say: Say = print) -> SegmenterResult:
     same = {name: value for name, value in params.items() if name not in _NOT_OF_THE_RUN}
     unfinished = Unfinished(job.out, "segmenter", same)
     with (
+        unfinished.kept_if_begun(),
         connect(job.address),
         tracked_run(
             job.tracking,

@@ -97,6 +97,16 @@ class Unfinished:
         self.storage.mkdir(parents=True, exist_ok=True)
         self._run_id_file.write_text(run_id)
 
+    @contextmanager
+    def kept_if_begun(self) -> Iterator[None]:
+        """Forgets it when the with-block fails before there is a checkpoint to go on from."""
+        try:
+            yield
+        except BaseException:
+            if not any(self.storage.glob("*/epoch-*")):
+                shutil.rmtree(self.storage, ignore_errors=True)
+            raise
+
     def forget(self) -> None:
         """Takes it away; the model is safe under its final name."""
         shutil.rmtree(self.storage)
