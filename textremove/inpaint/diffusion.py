@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from textremove.errors import WeightsError
 from textremove.inpaint.lora import load_lora
+from textremove.inpaint.redirect import RedirectConfig, Redirection
 
 
 def load_base(source: str | Path, *, device: str = "cpu") -> StableDiffusionInpaintPipeline:
@@ -69,14 +71,21 @@ class DiffusionInpainter:
         num_steps: Denoising steps.
         batch_size: Squares denoised together. One by default: then pixels cannot depend on what else is
             in the batch, and on a CPU larger ones are no faster.
+        redirect: Whether, and how, what is painted in a hole is kept from looking at the hole.
     """
 
     def __init__(
-        self, pipeline: StableDiffusionInpaintPipeline, *, num_steps: int = 50, batch_size: int = 1
+        self,
+        pipeline: StableDiffusionInpaintPipeline,
+        *,
+        num_steps: int = 50,
+        batch_size: int = 1,
+        redirect: RedirectConfig | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.num_steps = num_steps
         self.batch_size = batch_size
+        self._redirection = None if redirect is None else Redirection(pipeline.unet, redirect)
         self.multiple: int = pipeline.vae_scale_factor * 2 ** (
             len(pipeline.unet.config.block_out_channels) - 1
         )
@@ -92,6 +101,7 @@ class DiffusionInpainter:
         adapter: str | Path | None = None,
         num_steps: int = 50,
         batch_size: int = 1,
+        redirect: RedirectConfig | None = None,
         device: str = "cpu",
     ) -> Self:
         """Loads a base and, if given, an adapter that is checked to take effect.
@@ -101,6 +111,7 @@ class DiffusionInpainter:
             adapter: Folder of a LoRA adapter in the hub's format.
             num_steps: Denoising steps.
             batch_size: See the class.
+            redirect: See the class.
             device: Where to run.
 
         Raises:
@@ -109,7 +120,7 @@ class DiffusionInpainter:
         pipeline = load_base(base, device=device)
         if adapter is not None:
             load_lora(pipeline, adapter)
-        return cls(pipeline, num_steps=num_steps, batch_size=batch_size)
+        return cls(pipeline, num_steps=num_steps, batch_size=batch_size, redirect=redirect)
 
     @torch.inference_mode()
     def inpaint(
@@ -129,15 +140,30 @@ class DiffusionInpainter:
         # Generators on the CPU, one a picture: the same seed means the same noise on every device and
         # in every batch. The VAE's own sampling draws from them too.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        filled = self.pipeline(
-            prompt_embeds=self._empty_prompt_1LD.expand(len(images), -1, -1),
-            image=[Image.fromarray(image) for image in images],
-            mask_image=[Image.fromarray(mask) for mask in masks],
-            height=height,
-            width=width,
-            num_inference_steps=self.num_steps,
-            guidance_scale=1.0,
-            generator=generators,
-            output_type="np",
-        ).images
+        with self._redirected(masks):
+            filled = self.pipeline(
+                prompt_embeds=self._empty_prompt_1LD.expand(len(images), -1, -1),
+                image=[Image.fromarray(image) for image in images],
+                mask_image=[Image.fromarray(mask) for mask in masks],
+                height=height,
+                width=width,
+                num_inference_steps=self.num_steps,
+                guidance_scale=1.0,
+                generator=generators,
+                output_type="np",
+                callback_on_step_end=self._after_step,
+            ).images
         return list(np.rint(filled * 255).astype(np.uint8))
+
+    def _redirected(self, masks: Sequence[np.ndarray]) -> AbstractContextManager[None]:
+        if self._redirection is None:
+            return nullcontext()
+        hole_B1HW = torch.from_numpy(np.stack(masks))[:, None].to(self.pipeline.device).float() / 255
+        return self._redirection.around(hole_B1HW)
+
+    def _after_step(
+        self, pipeline: StableDiffusionInpaintPipeline, step: int, timestep: object, tensors: dict[str, Any]
+    ) -> dict[str, Any]:
+        if self._redirection is not None:
+            self._redirection.after_step(step, self.num_steps)
+        return tensors

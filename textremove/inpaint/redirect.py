@@ -1,0 +1,119 @@
+"""Self-attention redirection: what is painted in a hole looks at its surroundings and never at the hole.
+
+A base that was trained to rebuild what lay under a mask starts an object from its own noise: pixels of the
+hole attend to each other and agree on one. Forbidding the hole's queries to attend to the hole's keys, in
+self-attention alone and without training, is the strongest training-free remedy known (EraDiff, arXiv:
+27.8% to 73.0% of removals by SD2-inpainting succeed).
+
+Legend of axes: B batch, N tokens (pixels at one attention's resolution), D width, H and W latent size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from torch import Tensor
+
+_SELF_ATTENTION = ".attn1."
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedirectConfig:
+    """Where and when attention is redirected.
+
+    Attributes:
+        until: Share of the denoising steps, from the first on; the last ones may look at the hole to agree
+            on detail.
+        min_tokens: Attentions over fewer pixels than this are left alone: at the coarsest, every cell of a
+            small hole has surroundings in it anyway.
+    """
+
+    until: float = 1.0
+    min_tokens: int = 0
+
+
+class _Redirected:
+    """An attention processor that hides a hole's keys from the hole's queries."""
+
+    def __init__(self, config: RedirectConfig) -> None:
+        self.config = config
+        self.hole_B1HW: Tensor | None = None
+        self._attend = AttnProcessor2_0()
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        num_tokens = hidden_states.shape[1]
+        if self.hole_B1HW is not None and num_tokens >= self.config.min_tokens:
+            attention_mask = hole_bias(self.hole_B1HW, num_tokens).to(hidden_states.dtype)
+        result: Tensor = self._attend(
+            attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs
+        )
+        return result
+
+
+def hole_bias(hole_B1HW: Tensor, num_tokens: int) -> Tensor:
+    """What to add to attention scores so that a hole's queries pass over the hole's keys.
+
+    Args:
+        hole_B1HW: 1 in the hole, 0 elsewhere, float, of any size in the picture's shape.
+        num_tokens: N, the pixels of the attention, in the picture's shape.
+
+    Returns:
+        float32 (B, N, N): 0, or the lowest number where query and key both lie in the hole. A hole without
+        surroundings at this resolution is let be.
+    """
+    height, width = hole_B1HW.shape[-2:]
+    rows = max(1, round((num_tokens * height / width) ** 0.5))
+    hole_BN = F.interpolate(hole_B1HW.float(), size=(rows, num_tokens // rows), mode="area").flatten(1) > 0.5
+    hole_BN = hole_BN & ~hole_BN.all(dim=1, keepdim=True)
+    both_BNN = hole_BN[:, :, None] & hole_BN[:, None, :]
+    return torch.zeros(both_BNN.shape, device=hole_B1HW.device).masked_fill(
+        both_BNN, torch.finfo(torch.float32).min
+    )
+
+
+class Redirection:
+    """Redirects a UNet's self-attention while a with-block runs; otherwise the UNet is as it was.
+
+    Args:
+        unet: Of a pipeline, with or without an adapter.
+        config: Where and when.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, config: RedirectConfig) -> None:
+        self._unet = unet
+        self._config = config
+        self._processor = _Redirected(config)
+
+    @contextmanager
+    def around(self, hole_B1HW: Tensor) -> Iterator[None]:
+        """Redirects around holes: 1 in the hole, 0 elsewhere, one for each picture of the batch."""
+        before = dict(self._unet.attn_processors)
+        self._processor.hole_B1HW = hole_B1HW
+        self._unet.set_attn_processor(
+            {name: self._processor if _SELF_ATTENTION in name else own for name, own in before.items()}
+        )
+        try:
+            yield
+        finally:
+            self._unet.set_attn_processor(before)
+            self._processor.hole_B1HW = None
+
+    def after_step(self, step: int, num_steps: int) -> None:
+        """Stops redirecting once its share of the steps is done."""
+        if step + 1 >= self._config.until * num_steps:
+            self._processor.hole_B1HW = None
