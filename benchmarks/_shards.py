@@ -49,6 +49,16 @@ def make_shards(out: Path, *, num_rows: int, seed: int = 11) -> None:
             pass
 
 
+def first_shards(whole: Path, out: Path, *, num_rows: int) -> None:
+    """Makes a folder of links to the first so many rows of another one's shards, unless it is there."""
+    for name in ("PIPE", "PIPE_Masks"):
+        (out / name / "data").mkdir(parents=True, exist_ok=True)
+        for file in sorted((whole / name / "data").glob("*.parquet"))[: num_rows // ROWS_PER_SHARD]:
+            link = out / name / "data" / file.name
+            if not link.exists():
+                link.symlink_to(file.resolve())
+
+
 def _write_shard(job: tuple[int, int, Path]) -> None:
     seed, index, out = job
     scenes = ROWS_PER_SHARD // _ROWS_PER_DRAWING

@@ -23,7 +23,7 @@ import tyro
 from PIL import Image
 
 from benchmarks._measure import PeakMemory, write_result
-from benchmarks._shards import ROWS_PER_SHARD, make_shards
+from benchmarks._shards import ROWS_PER_SHARD, first_shards, make_shards
 from textremove.onray.cluster import connect
 from textremove.onray.prepare import PrepareConfig, prepare
 
@@ -54,8 +54,8 @@ def main(config: Config) -> None:
         print(json.dumps((_ours if kind == "ours" else _bare)(config, int(rows))))
         return
     half = config.num_rows // 2 // ROWS_PER_SHARD * ROWS_PER_SHARD
-    for rows in (half, 2 * half):
-        make_shards(_shards(config, rows), num_rows=rows)
+    make_shards(_shards(config, 2 * half), num_rows=2 * half)
+    first_shards(_shards(config, 2 * half), _shards(config, half), num_rows=half)
     small, large = _measured(config, "ours", half), _measured(config, "ours", 2 * half)
     bare = _measured(config, "bare", half)
     write_result(
