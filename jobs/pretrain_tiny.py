@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+import tyro
 from tqdm import tqdm
 
 from jobs._main import run
 from jobs.recipes import INPAINTER_RECIPES
+from textremove.inpaint.objective import InpaintTrainConfig
 from textremove.onray.finetune_inpainter import finetune_inpainter
 from textremove.onray.prepare import PrepareConfig, prepare
 from textremove.pipe.scene_rows import write_scene_shards
@@ -33,14 +36,23 @@ class PretrainTinyConfig:
         work: Folder for what each stage leaves; a stage whose output is there is not run again.
         out: Folder for the packed weights; by default those that come with the package are replaced.
         adapter_scenes: Scenes that the adapter is fine-tuned on.
-        adapter_epochs: Passes over them.
+        adapter_examples: Training examples of them that are used.
+        adapter: Its trainings, one after the other: fast, then fine, then on the noisiest timesteps alone,
+            which are those that it is sampled at.
         pretraining: Sizes, rates and steps of all other stages.
     """
 
     work: Path = Path("runs/pretrain")
     out: Path = field(default_factory=lambda: shipped("segmenter").parent)
-    adapter_scenes: int = 2_000
-    adapter_epochs: int = 3
+    adapter_scenes: int = 3_500
+    adapter_examples: int = 4_000
+    adapter: tuple[InpaintTrainConfig, ...] = (
+        InpaintTrainConfig(epochs=3, batch_size=8, learning_rate=2e-3, noisiest_share=0.5),
+        InpaintTrainConfig(epochs=2, batch_size=8, learning_rate=4e-4, noisiest_share=0.5),
+        InpaintTrainConfig(
+            epochs=4, batch_size=8, learning_rate=8e-4, noisiest_share=1.0, noisiest_range=0.01
+        ),
+    )
     pretraining: PretrainConfig = field(default_factory=PretrainConfig)
 
 
@@ -75,15 +87,23 @@ def _finetune_adapter(config: PretrainTinyConfig) -> None:
     if not prepared.is_dir():
         prepare(PrepareConfig(images=f"{scenes}/PIPE", masks=f"{scenes}/PIPE_Masks", out=str(prepared)))
     recipe = INPAINTER_RECIPES["tiny"]
-    finetune_inpainter(
-        replace(
-            recipe,
-            data=str(prepared),
-            out=config.work / "adapter",
-            base=str(config.work / "inpainter"),
-            training=replace(recipe.training, epochs=config.adapter_epochs),
-        )
-    )
+    outs = [config.work / f"adapter-{number}" for number in range(len(config.adapter))]
+    outs[-1] = config.work / "adapter"
+    init = recipe.init
+    for out, training in zip(outs, config.adapter, strict=True):
+        if not out.is_dir():
+            finetune_inpainter(
+                replace(
+                    recipe,
+                    data=str(prepared),
+                    out=out,
+                    base=str(config.work / "inpainter"),
+                    init=init,
+                    limit=config.adapter_examples,
+                    training=training,
+                )
+            )
+        init = str(out)
 
 
 def main(config: PretrainTinyConfig) -> None:
@@ -106,5 +126,10 @@ def main(config: PretrainTinyConfig) -> None:
     print(f"wrote {config.out}; next: python -m jobs.evaluate --help")
 
 
+def parse(argv: Sequence[str] | None) -> PretrainTinyConfig:
+    """Reads the flags, with their prefixes: four trainings have a learning rate each."""
+    return tyro.cli(PretrainTinyConfig, args=argv, description=main.__doc__)
+
+
 if __name__ == "__main__":
-    run(main)
+    run(main, parse=parse)

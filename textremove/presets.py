@@ -18,7 +18,7 @@ holds the same weights."""
 SEGMENTERS = ("tiny", "paper")
 INPAINTERS = ("tiny", "tiny-base", "paper", "telea", "navier-stokes")
 
-TINY_STEPS = 4
+TINY_STEPS = 1
 PAPER_STEPS = 50
 
 

@@ -27,8 +27,9 @@ class InpaintTrainConfig:
         learning_rate: AdamW's rate.
         weight_decay: AdamW's decoupled weight decay.
         max_grad_norm: Gradients are clipped to this norm.
-        noisiest_share: Share of the timesteps that are drawn from the noisiest tenth, the others from all.
-            Above 0 for a base that is sampled in a few steps, where the first decides nearly everything.
+        noisiest_share: Share of the timesteps that are drawn from the noisiest, the others from all. Above 0
+            for a base that is sampled in a few steps, where the first decides nearly everything.
+        noisiest_range: Which those are, as a fraction of all timesteps.
         seed: Seed of noise, timesteps, order and initial adapter.
     """
 
@@ -38,6 +39,7 @@ class InpaintTrainConfig:
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0
     noisiest_share: float = 0.0
+    noisiest_range: float = 0.1
     seed: int = 0
 
 
@@ -74,6 +76,7 @@ class InpaintObjective:
         pipeline: The base. Its UNet is the one that is trained; the rest stays frozen.
         fill: How holes are cut out: as in use.
         noisiest_share: See InpaintTrainConfig.
+        noisiest_range: See InpaintTrainConfig.
     """
 
     def __init__(
@@ -82,9 +85,11 @@ class InpaintObjective:
         fill: FillConfig = FillConfig(),
         *,
         noisiest_share: float = 0.0,
+        noisiest_range: float = 0.1,
     ) -> None:
         self.pipeline = pipeline
         self.noisiest_share = noisiest_share
+        self.noisiest_range = noisiest_range
         self.fill = fill
         self.resolution: int = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
         pipeline.vae.requires_grad_(False)
@@ -175,4 +180,5 @@ class InpaintObjective:
         if not self.noisiest_share:
             return timestep_B
         noisiest_B = torch.rand(size, generator=generator) < self.noisiest_share
-        return torch.where(noisiest_B, count - 1 - timestep_B // 10, timestep_B)
+        from_the_noisiest_B = count - 1 - (timestep_B * self.noisiest_range).long()
+        return torch.where(noisiest_B, from_the_noisiest_B, timestep_B)

@@ -117,7 +117,11 @@ class _Worker:
             self.parameters, lr=self.training.learning_rate, weight_decay=self.training.weight_decay
         )
         self.progress = self._resume()
-        self.objective = InpaintObjective(self.pipeline, noisiest_share=self.training.noisiest_share)
+        self.objective = InpaintObjective(
+            self.pipeline,
+            noisiest_share=self.training.noisiest_share,
+            noisiest_range=self.training.noisiest_range,
+        )
         self.wrapped = self.unet
         if self.place.size > 1:  # only the adapter's gradients are exchanged; nothing else has any
             self.wrapped = ray.train.torch.prepare_model(self.unet, move_to_device=False)
