@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from textremove.errors import ConfigError
-from textremove.onray.trainer import Unfinished, check_out, check_workers, cpus_per_worker
+from textremove.onray.trainer import Unfinished, check_out, cpus_per_worker
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 3, 4, 8, 64])
@@ -39,8 +39,3 @@ def test_an_output_that_is_there_is_refused_before_the_work(tmp_path: Path) -> N
         check_out(tmp_path / "full" / "model", overwrite=True)
     check_out(tmp_path / "full", overwrite=True)
     check_out(tmp_path / "new", overwrite=False)
-
-
-def test_a_negative_number_of_workers_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--num-workers"):
-        check_workers(-1)

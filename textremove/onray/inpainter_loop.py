@@ -25,15 +25,16 @@ from textremove.images import decode_image, decode_mask
 from textremove.inpaint.diffusion import load_base
 from textremove.inpaint.lora import LoraSpec, add_lora, continue_lora, save_lora
 from textremove.inpaint.objective import InpaintObjective, InpaintTrainConfig, LatentBatch
-from textremove.onray.progress import Say
-from textremove.onray.tracking import join_run
+from textremove.onray.training_job import WorkerOrders
 from textremove.onray.workers import (
     load_state,
     mean_loss,
     my_device,
     my_place,
+    my_tracker,
     new_checkpoint_folder,
     report_checkpoint,
+    restored,
     save_state,
     sum_over_workers,
 )
@@ -50,32 +51,20 @@ class InpainterLoop:
     """What a worker is told.
 
     Attributes:
+        orders: What every training worker is told.
         base: Hub id or folder of the base; on a cluster, one that every node sees.
         lora: The adapter's shape.
         init: Folder of an adapter to train further; "" for a new one.
-        data: The prepared folder; validation rows are read from it directly.
-        scratch: Folder to write checkpoints in before they are reported.
         training: How to train.
         num_validation: Validation examples at most; 0 for all.
-        bfloat16: Whether to compute in bfloat16 where that is safe.
-        gpu: Whether this worker has a GPU.
-        tracking_uri: The MLflow store, when there is a run.
-        run_id: The MLflow run to tell; "" for none.
-        say: Takes lines for a person.
     """
 
+    orders: WorkerOrders
     base: str
     lora: LoraSpec
     init: str
-    data: str
-    scratch: Path
     training: InpaintTrainConfig
     num_validation: int
-    bfloat16: bool
-    gpu: bool
-    tracking_uri: str
-    run_id: str
-    say: Say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +96,7 @@ def finetune_inpainter_worker(config: dict[str, Any]) -> None:
 class _Worker:
     def __init__(self, loop: InpainterLoop) -> None:
         self.loop, self.training = loop, loop.training
-        self.place, self.device = my_place(), my_device(gpu=loop.gpu)
+        self.place, self.device = my_place(), my_device(gpu=loop.orders.gpu)
         torch.manual_seed(self.training.seed)  # every worker draws the same first adapter
         self.pipeline = load_base(loop.base, device=str(self.device))
         self.unet: nn.Module = self.pipeline.unet
@@ -125,7 +114,7 @@ class _Worker:
         self.wrapped = self.unet
         if self.place.size > 1:  # only the adapter's gradients are exchanged; nothing else has any
             self.wrapped = ray.train.torch.prepare_model(self.unet, move_to_device=False)
-        self.tracker = join_run(loop.tracking_uri, loop.run_id if self.place.rank == 0 else "")
+        self.tracker = my_tracker(loop.orders, self.place)
 
     def run(self) -> None:
         if self.progress.epoch >= self.training.epochs:
@@ -211,7 +200,7 @@ class _Worker:
         return float(total / count)
 
     def _loss(self, unet: nn.Module, batch: LatentBatch, generator: torch.Generator) -> Tensor:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.loop.bfloat16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.loop.orders.bfloat16):
             return self.objective.loss(unet, batch, generator)
 
     def _encode_train(self) -> LatentBatch:
@@ -239,7 +228,7 @@ class _Worker:
 
     def _encode_validation(self) -> Iterator[tuple[int, LatentBatch]]:
         """Yields (row number, latents) of this worker's share: every size-th row, so that none is dropped."""
-        rows = prepared_rows(self.loop.data, split="val", columns=list(PICTURE_COLUMNS))
+        rows = prepared_rows(self.loop.orders.data, split="val", columns=list(PICTURE_COLUMNS))
         limited = islice(rows, self.loop.num_validation or None)
         mine = islice(limited, self.place.rank, None, self.place.size)
         for k, latents in enumerate(self._encode(mine, together=1)):
@@ -258,7 +247,7 @@ class _Worker:
 
     def _checkpoint(self) -> Path:
         """Writes the adapter as it will be published, and what is needed to go on, to a new folder."""
-        folder = new_checkpoint_folder(self.loop.scratch)
+        folder = new_checkpoint_folder(self.loop.orders.scratch)
         save_lora(self.pipeline.unet, folder / ADAPTER_FOLDER, spec=self.loop.lora, metadata={})
         (folder / LAST_FOLDER).mkdir()
         save_tensors(folder / LAST_FOLDER, {k: v for k, v in self.unet.named_parameters() if v.requires_grad})
@@ -274,17 +263,11 @@ class _Worker:
             state = load_state(Path(path), optimizer=self.optimizer, device=self.device)
         if unknown.unexpected_keys:
             raise RuntimeError(f"checkpoint of another adapter: {unknown.unexpected_keys[:3]}")
-        return tuning_progress_from_state(state)
+        return restored(TuningProgress, state)
 
     def _say(self, line: str) -> None:
         if self.place.rank == 0:
-            self.loop.say(line)
-
-
-def tuning_progress_from_state(state: dict[str, Any]) -> TuningProgress:
-    """Reads TuningProgress back from a checkpoint's state."""
-    values = {field.name: state[field.name] for field in fields(TuningProgress)}
-    return TuningProgress(**{**values, "history": tuple(values["history"])})
+            self.loop.orders.say(line)
 
 
 def _digest(unet: nn.Module) -> str:

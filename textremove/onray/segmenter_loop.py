@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,18 @@ from torch import Tensor, nn
 
 from textremove.checkpoint import load_tensors, save_tensors
 from textremove.errors import ConfigError
-from textremove.onray.progress import Say
 from textremove.onray.squares import to_square
-from textremove.onray.tracking import join_run
+from textremove.onray.training_job import WorkerOrders
 from textremove.onray.workers import (
     average_buffers,
     load_state,
     mean_loss,
     my_device,
     my_place,
+    my_tracker,
     new_checkpoint_folder,
     report_checkpoint,
+    restored,
     save_state,
     sum_over_workers,
 )
@@ -52,26 +53,14 @@ class SegmenterLoop:
     """What a worker is told.
 
     Attributes:
+        orders: What every training worker is told.
         model: Ray reference to the ConditionedUNet to begin with.
-        data: The prepared folder; validation rows are read from it directly.
-        scratch: Folder to write checkpoints in before they are reported.
         training: How to train.
-        bfloat16: Whether to compute in bfloat16 where that is safe.
-        gpu: Whether this worker has a GPU.
-        tracking_uri: The MLflow store, when there is a run.
-        run_id: The MLflow run to tell; "" for none.
-        say: Takes lines for a person.
     """
 
+    orders: WorkerOrders
     model: ray.ObjectRef
-    data: str
-    scratch: Path
     training: SegmenterTrainConfig
-    bfloat16: bool
-    gpu: bool
-    tracking_uri: str
-    run_id: str
-    say: Say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +98,7 @@ def train_segmenter_worker(config: dict[str, Any]) -> None:
 class _Worker:
     def __init__(self, loop: SegmenterLoop) -> None:
         self.loop, self.training = loop, loop.training
-        self.place, self.device = my_place(), my_device(gpu=loop.gpu)
+        self.place, self.device = my_place(), my_device(gpu=loop.orders.gpu)
         torch.manual_seed(self.training.seed)
         self.model: ConditionedUNet = ray.get(loop.model).to(self.device)
         self.optimizer = build_optimizer(self.model, self.training)
@@ -121,7 +110,7 @@ class _Worker:
         self.wrapped: nn.Module = self.model
         if self.place.size > 1:
             self.wrapped = ray.train.torch.prepare_model(self.model, move_to_device=False)
-        self.tracker = join_run(loop.tracking_uri, loop.run_id if self.place.rank == 0 else "")
+        self.tracker = my_tracker(loop.orders, self.place)
 
     def run(self) -> None:
         if self.progress.epoch:
@@ -217,7 +206,7 @@ class _Worker:
 
     def _validation_batches(self) -> Iterator[list[dict[str, Any]]]:
         """This worker's share, every size-th row: an even split by Ray Data would drop the remainder."""
-        rows = prepared_rows(self.loop.data, split="val", columns=["image", "mask", "prompt"])
+        rows = prepared_rows(self.loop.orders.data, split="val", columns=["image", "mask", "prompt"])
         mine = islice(rows, self.place.rank, None, self.place.size)
         squares = (to_square(row, side=self.model.config.image_size) for row in mine)
         while batch := list(islice(squares, max(1, self.training.batch_size // self.place.size))):
@@ -229,7 +218,7 @@ class _Worker:
         """Loss per example, float32 (B,), and logits, float32 (B, 1, H, W)."""
         mask_B1HW = (torch.from_numpy(masks)[:, None].float() / 255).to(self.device)
         input_ids_BL, attention_mask_BL = (ids.to(self.device) for ids in self.model.tokenize(prompts))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.loop.bfloat16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.loop.orders.bfloat16):
             logits_B1HW = model(normalise(pictures).to(self.device), input_ids_BL, attention_mask_BL)
         logits_B1HW = logits_B1HW.float()
         return segmentation_loss(logits_B1HW, mask_B1HW, self.training), logits_B1HW
@@ -238,7 +227,7 @@ class _Worker:
         """Writes all that is needed to go on, and the best model so far, to a new folder."""
         if is_best:
             self.best_tensors = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
-        folder = new_checkpoint_folder(self.loop.scratch)
+        folder = new_checkpoint_folder(self.loop.orders.scratch)
         for name, tensors in ((BEST_FOLDER, self.best_tensors), (LAST_FOLDER, self.model.state_dict())):
             (folder / name).mkdir()
             save_tensors(folder / name, tensors)
@@ -254,19 +243,13 @@ class _Worker:
             self.model.load_state_dict(load_tensors(folder / LAST_FOLDER))
             self.best_tensors = load_tensors(folder / BEST_FOLDER)
             state = load_state(folder, optimizer=self.optimizer, device=self.device)
-        progress = progress_from_state(state)
+        progress = restored(Progress, state)
         self.scheduler.load_state_dict(progress.scheduler or {})
         return progress
 
     def _say(self, line: str) -> None:
         if self.place.rank == 0:
-            self.loop.say(line)
-
-
-def progress_from_state(state: dict[str, Any]) -> Progress:
-    """Reads Progress back from a checkpoint's state."""
-    values = {field.name: state[field.name] for field in fields(Progress)}
-    return Progress(**{**values, "history": tuple(values["history"])})
+            self.loop.orders.say(line)
 
 
 def _as_is(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, list[str]]:

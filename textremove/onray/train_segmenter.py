@@ -14,83 +14,54 @@ from torch import Tensor
 
 from textremove.checkpoint import load_tensors
 from textremove.errors import ConfigError
-from textremove.onray.cluster import connect
 from textremove.onray.datasets import read_prepared
 from textremove.onray.progress import Say, voice
-from textremove.onray.segmenter_loop import (
-    BEST_FOLDER,
-    Progress,
-    SegmenterLoop,
-    progress_from_state,
-    train_segmenter_worker,
-)
+from textremove.onray.segmenter_loop import BEST_FOLDER, Progress, SegmenterLoop, train_segmenter_worker
 from textremove.onray.squares import to_training_square
-from textremove.onray.tracking import TrackingConfig, resolve_uri, tracked_run
-from textremove.onray.trainer import (
-    MODEL_ARTIFACT,
-    Device,
-    Unfinished,
-    as_json,
-    check_out,
-    check_workers,
-    fit,
-    git_revision,
-    last_checkpoint,
-    uses_gpu,
+from textremove.onray.trainer import MODEL_ARTIFACT, as_json, fit, last_checkpoint
+from textremove.onray.training_job import (
+    SCRATCH,
+    TINY,
+    TrainingJob,
+    TrainingRun,
+    check_job,
+    provenance,
+    training_run,
 )
-from textremove.onray.workers import STATE_FILE
+from textremove.onray.workers import STATE_FILE, restored
 from textremove.pipe.places import PLACES
-from textremove.pipe.prepared import count_prepared, prepared_files, prepared_rows, read_dataset_info
+from textremove.pipe.prepared import count_prepared, prepared_rows
 from textremove.presets import shipped
 from textremove.segment.calibration import Calibration
 from textremove.segment.conditioned_unet import ConditionedUNet
 from textremove.segment.paper import CLIP_VIT_B_32, IMAGENET, build_paper_segmenter
 from textremove.segment.tiny import build_tiny_segmenter
 from textremove.segment.training import SegmenterTrainConfig
-from textremove.storage import absolute
 
-SCRATCH, TINY = "scratch", "tiny"
 PROMPT_FORMAT = "<what> at the <place>, lower case"
-_NOT_OF_THE_RUN = ("tracking", "address", "overwrite", "num_workers", "device")  # may differ on going on
 _STORE_SHARE = 0.25  # of Ray's object store that decoded training pictures may take
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmenterJob:
+class SegmenterJob(TrainingJob):
     """What to train, on what, and where to.
 
     Attributes:
-        data: Folder of prepared examples, a path or an s3:// address.
-        out: Folder for the model; appears whole or not at all.
         init: "scratch" for a new model of `architecture`; "tiny" to continue from the weights that come with
             the package, or the folder of a model to continue from.
         architecture: Of a new model: "tiny", or "paper" (ResNet-18 and CLIP's text encoder).
         text_encoder: CLIP model of a new paper architecture: hub id or local folder.
         backbone: ResNet-18 weights of a new paper architecture: "imagenet", "random" or a file.
         image_size: Side of the model's pictures in pixels; 0 for what the architecture has.
-        num_workers: Training processes; 0 trains in this one.
-        device: Where they compute: "auto" takes GPUs where there is one for each.
-        precision: "auto" is bfloat16 on GPUs and float32 on CPUs.
-        overwrite: Whether to replace what is in `out`.
         training: Loss, rates, epochs, stopping.
-        tracking: Where the run is remembered.
-        address: A running Ray cluster; by default RAY_ADDRESS, else a local Ray is started.
     """
 
-    data: str
-    out: Path
     init: str = SCRATCH
     architecture: Literal["tiny", "paper"] = "tiny"
     text_encoder: str = CLIP_VIT_B_32
     backbone: str = IMAGENET
     image_size: int = 0
-    num_workers: int = 2
-    device: Device = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    overwrite: bool = False
     training: SegmenterTrainConfig = field(default_factory=SegmenterTrainConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    address: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,34 +109,20 @@ def train_segmenter(job: SegmenterJob, *, say: Say = print) -> SegmenterResult:
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {model.config.image_size} px"
     )
     say(f"starting from {started_from}: {size}")
-    params = as_json(job) | {"started_from": started_from, "data_fingerprint": info["fingerprint"]}
-    same = {name: value for name, value in params.items() if name not in _NOT_OF_THE_RUN}
-    unfinished = Unfinished(job.out, "segmenter", same)
-    with (
-        unfinished.kept_if_begun(),
-        connect(job.address),
-        tracked_run(
-            job.tracking,
-            name=job.out.name,
-            kind="train_segmenter",
-            params=params,
-            run_id=unfinished.run_id(),
-        ) as tracker,
-    ):
-        unfinished.begin(tracker.run_id)
+    with training_run(job, "train_segmenter", started_from=started_from, info=info) as run:
         started = time.monotonic()
-        best, progress = _fit(job, model, unfinished, tracker.run_id, say)
+        best, progress = _fit(job, model, run, say)
         model.load_state_dict(best)
-        result = _result(job, progress, run_id=tracker.run_id, started_from=started_from)
-        metadata = _metadata(job, result, info) | {"training_seconds": round(time.monotonic() - started, 1)}
+        result = _result(job, progress, run_id=run.tracker.run_id, started_from=started_from)
+        metadata = _metadata(job, result) | provenance(job, run, info)
+        metadata["training_seconds"] = round(time.monotonic() - started, 1)
         model.save_pretrained(job.out, metadata=metadata, overwrite=job.overwrite)
-        tracker.log_metrics(
+        run.tracker.log_metrics(
             {f"best_{name}": value for name, value in result.metrics.items()}
             | {"best_epoch": result.best_epoch}
         )
-        tracker.set_tags({"model_kind": "segmenter", "started_from": started_from})
-        tracker.log_artifacts(job.out, name=MODEL_ARTIFACT)
-    unfinished.forget()
+        run.tracker.set_tags({"model_kind": "segmenter", "started_from": started_from})
+        run.tracker.log_artifacts(job.out, name=MODEL_ARTIFACT)
     return result
 
 
@@ -214,14 +171,8 @@ def training_pictures(job: SegmenterJob, side: int) -> ray.data.Dataset:
 
 def _check(job: SegmenterJob) -> dict[str, Any]:
     """Complains about the job before anything slow starts; gives what dataset.json says."""
-    info = read_dataset_info(job.data)
-    for split in ("train", "val"):
-        prepared_files(job.data, split=split)
-    check_out(job.out, overwrite=job.overwrite)
-    check_workers(job.num_workers)
     training = job.training
-    if training.epochs < 1 or training.batch_size < 1:
-        raise ConfigError("--epochs and --batch-size must be at least 1")
+    info = check_job(job, epochs=training.epochs, batch_size=training.batch_size)
     if training.batch_size % max(job.num_workers, 1):
         raise ConfigError(
             f"--batch-size {training.batch_size} does not divide over {job.num_workers} workers; "
@@ -233,33 +184,22 @@ def _check(job: SegmenterJob) -> dict[str, Any]:
 
 
 def _fit(
-    job: SegmenterJob, model: ConditionedUNet, unfinished: Unfinished, run_id: str, say: Say
+    job: SegmenterJob, model: ConditionedUNet, run: TrainingRun, say: Say
 ) -> tuple[dict[str, Tensor], Progress]:
     """Trains; gives the best epoch's tensors and where training stands."""
-    gpu = uses_gpu(job.device, job.num_workers)
     with voice(say, num_workers=job.num_workers) as worker_say:
-        loop = SegmenterLoop(
-            model=ray.put(model),
-            data=absolute(job.data),
-            scratch=unfinished.storage,
-            training=job.training,
-            bfloat16=job.precision == "bfloat16" or (job.precision == "auto" and gpu),
-            gpu=gpu,
-            tracking_uri=resolve_uri(job.tracking.tracking_uri),
-            run_id=run_id,
-            say=worker_say,
-        )
+        orders = run.orders(job, worker_say)
         result = fit(
             train_segmenter_worker,
-            {"loop": loop},
-            unfinished=unfinished,
+            {"loop": SegmenterLoop(orders=orders, model=ray.put(model), training=job.training)},
+            unfinished=run.unfinished,
             num_workers=job.num_workers,
-            gpu=gpu,
+            gpu=orders.gpu,
             dataset=training_pictures(job, model.config.image_size),
         )
     with last_checkpoint(result, num_workers=job.num_workers) as folder:
         state = json.loads((folder / STATE_FILE).read_text())
-        return load_tensors(folder / BEST_FOLDER), progress_from_state(state)
+        return load_tensors(folder / BEST_FOLDER), restored(Progress, state)
 
 
 def _result(job: SegmenterJob, progress: Progress, *, run_id: str, started_from: str) -> SegmenterResult:
@@ -279,7 +219,7 @@ def _result(job: SegmenterJob, progress: Progress, *, run_id: str, started_from:
     )
 
 
-def _metadata(job: SegmenterJob, result: SegmenterResult, info: dict[str, Any]) -> dict[str, Any]:
+def _metadata(job: SegmenterJob, result: SegmenterResult) -> dict[str, Any]:
     """What the saved folder says of how it was made."""
     return {
         "prompt_format": PROMPT_FORMAT,
@@ -291,8 +231,4 @@ def _metadata(job: SegmenterJob, result: SegmenterResult, info: dict[str, Any]) 
         "best_epoch": result.best_epoch,
         "started_from": result.started_from,
         "training": as_json(job.training),
-        "num_workers": job.num_workers,
-        "data": {"fingerprint": info["fingerprint"], "splits": info["splits"]},
-        "git_revision": git_revision(),
-        "run_id": result.run_id,
     }

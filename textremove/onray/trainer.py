@@ -66,12 +66,6 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{out} is there already and not empty; give another name or --overwrite")
 
 
-def check_workers(num_workers: int) -> None:
-    """Complains about a number of workers that cannot be."""
-    if num_workers < 0:
-        raise ConfigError("--num-workers must be 0 (train in this process) or more")
-
-
 class Unfinished:
     """What is left beside `out` while its training is not done: checkpoints, and the MLflow run to join.
 

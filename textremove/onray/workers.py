@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray.train
@@ -18,6 +18,12 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from textremove.onray.tracking import join_run
+from textremove.onray.training_job import WorkerOrders
+from textremove.tracking import Tracker
+
+Progress = TypeVar("Progress")
 
 STATE_FILE = "state.json"
 OPTIMIZER_FILE = "optimizer.pt"
@@ -45,6 +51,11 @@ def my_place() -> Place:
 def my_device(*, gpu: bool) -> torch.device:
     """The GPU that Ray gave this worker, or the CPU."""
     return ray.train.torch.get_device() if gpu else torch.device("cpu")
+
+
+def my_tracker(orders: WorkerOrders, place: Place) -> Tracker:
+    """The MLflow run on rank 0; on the others, one that remembers nothing."""
+    return join_run(orders.tracking_uri, orders.run_id if place.rank == 0 else "")
 
 
 def sum_over_workers(values: np.ndarray, device: torch.device) -> np.ndarray:
@@ -85,6 +96,12 @@ def load_state(folder: Path, *, optimizer: torch.optim.Optimizer, device: torch.
     optimizer.load_state_dict(torch.load(folder / OPTIMIZER_FILE, map_location=device, weights_only=True))
     state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
     return state
+
+
+def restored(kind: type[Progress], state: Mapping[str, Any]) -> Progress:
+    """Reads a progress dataclass, which has a history of metrics, back from a checkpoint's state."""
+    values = {field.name: state[field.name] for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{**values, "history": tuple(values["history"])})
 
 
 def new_checkpoint_folder(scratch: Path) -> Path:
