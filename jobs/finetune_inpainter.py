@@ -26,5 +26,7 @@ def main(job: InpainterJob) -> None:
     )
 
 
+parse = recipe_parser(main, INPAINTER_RECIPES)
+
 if __name__ == "__main__":
-    run(main, parse=recipe_parser(main, INPAINTER_RECIPES))
+    run(main, parse=parse)

@@ -25,5 +25,7 @@ def main(job: SegmenterJob) -> None:
     )
 
 
+parse = recipe_parser(main, SEGMENTER_RECIPES)
+
 if __name__ == "__main__":
-    run(main, parse=recipe_parser(main, SEGMENTER_RECIPES))
+    run(main, parse=parse)

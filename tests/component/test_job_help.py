@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
+
+from jobs._main import run
 
 JOBS = sorted(
     path.stem
@@ -15,13 +16,10 @@ JOBS = sorted(
 )
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
 @pytest.mark.parametrize("job", JOBS)
-def test_help_lists_the_settings(
-    job: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", [job, "--help"])
+def test_help_lists_the_settings(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module(f"jobs.{job}")
     with pytest.raises(SystemExit) as exit:
-        runpy.run_module(f"jobs.{job}", run_name="__main__")
+        run(module.main, ["--help"], parse=getattr(module, "parse", None))
     assert exit.value.code == 0
     assert "--" in capsys.readouterr().out
