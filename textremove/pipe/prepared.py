@@ -79,7 +79,7 @@ def check_truth(path: Path | str) -> None:
     Raises:
         DatasetError: It was prepared from photos, masks and prompts alone.
     """
-    if not read_dataset_info(path)["settings"].get("with_truth", True):
+    if not read_dataset_info(path).get("settings", {}).get("with_truth", True):
         raise DatasetError(
             f"{path} has no photos without the object, so no inpainter can learn from it or be scored on it; "
             f"prepare it with a truth column, or use it for the segmenter"
