@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import inspect
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, get_type_hints
 
@@ -54,7 +56,8 @@ def _status(main: Callable[[Any], object], argv: Sequence[str] | None, parse: Pa
             )
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _terminate)
-        main(config)
+        with _interrupts_are_kept():
+            main(config)
     except KeyboardInterrupt:
         return _complain("interrupted", EXIT_INTERRUPTED)
     except _Terminated:
@@ -65,6 +68,28 @@ def _status(main: Callable[[Any], object], argv: Sequence[str] | None, parse: Pa
             raise
         return _complain(f"error: {mistake}", EXIT_USER_ERROR)
     return 0
+
+
+@contextmanager
+def _interrupts_are_kept() -> Iterator[None]:
+    """Sends an interrupt again that came while a destructor or a weak reference's callback ran.
+
+    Python prints what is raised in those and goes on, and the job would run to its end after Ctrl-C.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        number = {KeyboardInterrupt: signal.SIGINT, _Terminated: signal.SIGTERM}.get(unraisable.exc_type)
+        if number is None:
+            before(unraisable)
+        else:  # from another thread, since here it would be lost once more
+            threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _complain(line: str, status: int) -> int:
