@@ -20,6 +20,7 @@ from textremove.removal import Remover
 from textremove.report.demo import ShownRemoval
 
 BROKEN_PHOTO = "not-a-photo.jpg"
+PROMPTS_FILE = "prompts.csv"
 _TIMEOUT_SECONDS = 120.0
 
 
@@ -74,10 +75,17 @@ def write_photos(prepared: Path, folder: Path, count: int) -> Path:
         rows.append((name, row["prompt"]))
     (folder / BROKEN_PHOTO).write_bytes(b"this is text, whatever its name says")
     rows.append((BROKEN_PHOTO, "ball at the left"))
-    table = folder / "prompts.csv"
+    table = folder / PROMPTS_FILE
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([("path", "prompt"), *rows])
     return table
+
+
+def first_photo(table: Path) -> tuple[Path, str]:
+    """The first photo that `write_photos` wrote, and what to ask of it."""
+    with table.open(newline="") as file:
+        row = next(csv.DictReader(file))
+    return table.parent / row["path"], row["prompt"]
 
 
 def remove_over_http(url: str, image: np.ndarray, prompt: str) -> HttpRemoval:

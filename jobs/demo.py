@@ -81,10 +81,12 @@ def main(config: DemoConfig) -> None:
         with atomic_file(config.before_after) as partial:
             partial.write_bytes(encode_image(before_after(results.removals)))
     minutes = sum(steps.seconds.values()) / 60
+    photo, prompt = pictures.first_photo(config.out / "photos" / pictures.PROMPTS_FILE)
     print(
         f"\ndone in {minutes:.1f} minutes; the report, one file to open in a browser:\n  {path.resolve()}\n"
         "what to try next:\n"
-        f'  textremove remove {config.out}/photos/scene-000.png "ball at the left" --out clean.png\n'
+        "  source .venv/bin/activate\n"
+        f'  textremove remove {photo} "{prompt}" --out clean.png\n'
         f"  python -m serve --segmenter {config.out}/segmenter --adapter {config.out}/adapter\n"
         f"  mlflow ui --backend-store-uri {_tracking(config.out).tracking_uri}\n"
         "  README.md, “On your own data, and on a cluster”"

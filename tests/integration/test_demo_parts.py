@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs._demo_pictures import BROKEN_PHOTO, figure_one, first_removals, remove_over_http, write_photos
+from jobs._demo_pictures import (
+    BROKEN_PHOTO,
+    figure_one,
+    first_photo,
+    first_removals,
+    remove_over_http,
+    write_photos,
+)
 from jobs._service import service
 from textremove.images import decode_image, decode_mask, read_image
 from textremove.inpaint.classical import ClassicalInpainter
@@ -58,6 +65,7 @@ def test_photos_are_written_with_their_prompts_and_one_that_is_none(
     assert names[-1] == BROKEN_PHOTO
     assert len(names) == len(set(names)) == 4
     assert {Path(name).suffix for name in names[:-1]} == {".png", ".jpeg"}
+    assert first_photo(table) == (table.parent / names[0], rows[0]["prompt"])
     for row in rows[:-1]:
         assert read_image(table.parent / row["path"]).shape == (64, 64, 3)
         assert " at the " in row["prompt"]
