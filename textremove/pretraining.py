@@ -21,11 +21,11 @@ from textremove.atomic import atomic_dir, atomic_file
 from textremove.checkpoint import read_manifest
 from textremove.inpaint import pretraining as inpaint_training
 from textremove.inpaint import tiny as tiny_inpainter
-from textremove.pipe.places import PLACES, flip_place
 from textremove.pipe.prompts import refine_prompt
 from textremove.pipe.scene_rows import scene_rows
 from textremove.pipe.scenes import SceneConfig
 from textremove.pipe.shapes import SHAPES
+from textremove.places import PLACES, flip_place
 from textremove.segment import training as segmenter_training
 from textremove.segment.calibration import Calibration, choose, threshold_scores
 from textremove.segment.conditioned_unet import ConditionedUNet

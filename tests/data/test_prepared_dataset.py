@@ -11,9 +11,9 @@ import pytest
 
 from textremove.errors import ImageError
 from textremove.images import decode_image, decode_mask
-from textremove.pipe.places import PLACES
 from textremove.pipe.prepared import prepared_rows, read_dataset_info
 from textremove.pipe.splits import split_of
+from textremove.places import PLACES
 from textremove.storage import open_store
 
 SHOWN = 5

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from textremove.pipe.places import PLACES, flip_place, place_of_box
 from textremove.pipe.scene_rows import figure_one_scene, scene_rows, scene_targets, write_scene_shards
 from textremove.pipe.scenes import SceneConfig, random_scene
 from textremove.pipe.shapes import SHAPES, Palette, draw_shape
+from textremove.places import PLACES, flip_place, place_of_box
 from textremove.schema import PIPE_MASKS_SCHEMA, PIPE_SCHEMA
 
 

@@ -37,8 +37,8 @@ from textremove.onray.workers import (
     save_state,
     sum_over_workers,
 )
-from textremove.pipe.places import flip_place
 from textremove.pipe.prepared import prepared_rows
+from textremove.places import flip_place
 from textremove.segment.calibration import STRATEGIES, THRESHOLDS, Calibration, choose, threshold_scores
 from textremove.segment.conditioned_unet import ConditionedUNet
 from textremove.segment.preprocess import normalise

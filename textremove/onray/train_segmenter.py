@@ -29,8 +29,8 @@ from textremove.onray.training_job import (
     training_run,
 )
 from textremove.onray.workers import STATE_FILE, restored
-from textremove.pipe.places import PLACES
 from textremove.pipe.prepared import count_prepared, prepared_rows
+from textremove.places import PLACES
 from textremove.presets import shipped
 from textremove.segment.calibration import Calibration
 from textremove.segment.conditioned_unet import ConditionedUNet

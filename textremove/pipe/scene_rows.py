@@ -17,9 +17,9 @@ from PIL import Image
 
 from textremove.images import encode_image
 from textremove.pipe.backgrounds import Rng, draw_background
-from textremove.pipe.places import place_of_box
 from textremove.pipe.scenes import Scene, SceneConfig, Thing, random_palette, random_scene
 from textremove.pipe.shapes import SHAPES
+from textremove.places import place_of_box
 from textremove.schema import PIPE_MASKS_SCHEMA, PIPE_SCHEMA
 
 DATASET_NAME = "SCENES"
