@@ -22,8 +22,9 @@ import tyro
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from benchmarks._measure import write_result
+from textremove.images import decode_image, decode_mask
+from textremove.letterbox import Letterbox
 from textremove.onray.cluster import connect
-from textremove.onray.squares import to_training_square
 from textremove.onray.train_segmenter import streamed_squares
 from textremove.pipe.prepared import prepared_files
 
@@ -111,9 +112,10 @@ class _Files(IterableDataset[dict[str, np.ndarray]]):
         for path in self.files[worker.id :: worker.num_workers]:
             with pq.ParquetFile(Path(path)) as parquet:
                 for group in range(parquet.num_row_groups):
-                    for row in parquet.read_row_group(group, columns=["image", "mask", "prompt"]).to_pylist():
-                        square = to_training_square(row, side=self.side)
-                        yield {name: square[name] for name in ("image", "mask")}
+                    for row in parquet.read_row_group(group, columns=["image", "mask"]).to_pylist():
+                        image, mask = decode_image(row["image"]), decode_mask(row["mask"])
+                        box = Letterbox(side=self.side, height=image.shape[0], width=image.shape[1])
+                        yield {"image": box.image(image), "mask": box.mask(mask)}
 
 
 def _torch_batches(config: Config) -> Iterator[dict[str, torch.Tensor]]:
