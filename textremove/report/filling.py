@@ -39,7 +39,7 @@ def _filling(scored: Scored) -> Section:
         figures=[violin_chart(violins), *pairs],
         tables=[
             score_table(
-                scored.summary, INPAINT_SCORES, heading="inpainter", best="psnr",
+                scored.summary, INPAINT_SCORES, heading="inpainter",
                 caption=f"Means over {scored.measured_on}; over all pixels, large holes count for more.",
             ),
             *(

@@ -10,7 +10,7 @@ from textremove.report.score_figures import interval_chart
 from textremove.scores import Row, Score, Summary
 from textremove.statistics import Estimate
 
-_GROUP_TITLES = {"class_group": "class", "size_group": "size of the object", "place_group": "place word"}
+_GROUP_TITLES = {"class_group": "class", "size_group": "size", "place_group": "place"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Scored:
         )
 
 
-def score_table(summary: Summary, scores: Sequence[Score], *, heading: str, caption: str, best: str) -> Table:
+def score_table(summary: Summary, scores: Sequence[Score], *, heading: str, caption: str) -> Table:
     """Lays out one row for each model and one column for each score, with intervals.
 
     Args:
@@ -45,9 +45,7 @@ def score_table(summary: Summary, scores: Sequence[Score], *, heading: str, capt
         scores: The columns.
         heading: What the models are: "segmenter".
         caption: What was measured and on what.
-        best: The score whose highest mean is set off.
     """
-    means = [estimates[best].mean for estimates in summary.models.values()]
     return Table(
         columns=[heading, *(score.label for score in scores)],
         rows=[
@@ -55,7 +53,6 @@ def score_table(summary: Summary, scores: Sequence[Score], *, heading: str, capt
             for model, estimates in summary.models.items()
         ],
         caption=caption,
-        best=means.index(max(means)) if len(means) > 1 else None,
         digits=[0, *(score.digits for score in scores)],
     )
 
