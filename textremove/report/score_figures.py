@@ -18,6 +18,7 @@ from textremove.statistics import Estimate
 _WIDTH = 7.2  # inches
 _ROW = 0.3  # inches for each violin or group
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+_LEGEND_LETTERS = 90  # that fit beside each other, each marker taking the room of eight
 _FEW = 10  # values; a density drawn from fewer would be an invention, so they are shown one by one
 
 
@@ -67,10 +68,9 @@ def violin_chart(rows: Sequence[ViolinRow], *, limits: tuple[float, float] | Non
         axes.set_yticks(positions, [row.label for row in rows] if first else [], parse_math=False)
         if first:
             for position, heading in headings:
-                axes.annotate(
-                    heading, (0, position), xycoords=("axes fraction", "data"), xytext=(-6, 0),
-                    textcoords="offset points", ha="right", va="center", fontsize=9.5, fontweight="bold",
-                    color=INK, parse_math=False,
+                axes.text(
+                    0.0, position, heading, transform=axes.get_yaxis_transform(), va="center", fontsize=9.5,
+                    fontweight="bold", color=INK, parse_math=False, backgroundcolor="white", zorder=6,
                 )  # fmt: skip
         _plain(axes)
     return svg_text(figure)
@@ -117,7 +117,12 @@ def interval_chart(
                    for color, marker in zip(_cycle(COLORS, len(series)), _cycle(_MARKERS, len(series)),
                                             strict=True)]  # fmt: skip
         legend = figure.legend(
-            handles, series, loc="outside upper left", ncols=min(len(series), 4), frameon=False, fontsize=9
+            handles,
+            series,
+            loc="outside upper left",
+            frameon=False,
+            fontsize=9,
+            ncols=max(1, min(len(series), _LEGEND_LETTERS // (max(map(len, series)) + 8))),
         )
         for text in legend.get_texts():
             text.set_parse_math(False)

@@ -61,17 +61,17 @@ def group_table(summary: Summary, score: Score, *, caption: str) -> Table:
     """Lays out one score by group: a row for each group, a column for each model."""
     models = list(summary.models)
     parts = [
-        ("all", summary.num_examples, summary.num_photos, summary.models),
+        ("all", summary.num_examples, summary.models),
         *(
-            (f"{_GROUP_TITLES.get(g.column, g.column)}: {g.value}", g.num_examples, g.num_photos, g.models)
+            (f"{_GROUP_TITLES.get(g.column, g.column)}: {g.value}", g.num_examples, g.models)
             for g in summary.groups
         ),
     ]
     return Table(
-        columns=["group", "examples", "photos", *models],
+        columns=["group", "examples", *models],
         rows=[
-            [label, examples, photos, *(scores.get(model, {}).get(score.name) for model in models)]
-            for label, examples, photos, scores in parts
+            [label, examples, *(scores.get(model, {}).get(score.name) for model in models)]
+            for label, examples, scores in parts
         ],
         caption=caption,
         digits=score.digits,
