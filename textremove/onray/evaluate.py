@@ -24,6 +24,7 @@ from textremove.images import decode_mask
 from textremove.inpaint.metrics import pooled_psnr
 from textremove.onray.cluster import connect
 from textremove.onray.datasets import read_prepared
+from textremove.onray.models import absolute, short
 from textremove.onray.progress import Say
 from textremove.onray.scorer import LOCATION_PRIOR, InpainterSpec, Scorer, ScorerConfig
 from textremove.onray.tracking import (
@@ -55,8 +56,8 @@ class EvaluateJob:
     Attributes:
         data: Folder of prepared examples, a path or an s3:// address.
         out: Folder for the scores; appears whole or not at all.
-        segmenter: Presets or folders of segmenters; the location prior, fitted on the training split, is
-            always scored beside them. Empty for none.
+        segmenter: tiny, clipseg, sam3, grounded-sam2, zero-shot, folders, hub ids or DETECTOR+SAM2; the
+            location prior, fitted on the training split, is always scored beside them. Empty for none.
         base: The base inpainter ("tiny-base", "paper", a folder or hub id); scored with and without its
             adapter, and OpenCV's Telea beside it. "" for none.
         adapter: Folder of its adapter; for tiny-base, the one that comes with the package unless said.
@@ -187,11 +188,10 @@ def _named_segmenters(job: EvaluateJob) -> dict[str, str]:
     """What each segmenter is called in the results: its preset, or the last part of its folder's name."""
     named: dict[str, str] = {}
     for source in job.segmenter:
-        path = Path(source)
-        name = path.resolve().name if path.is_dir() else source
+        name = short(source)
         while name in named or name == LOCATION_PRIOR:
             name += "+"
-        named[name] = str(path.resolve()) if path.is_dir() else source
+        named[name] = absolute(source)
     return named
 
 
