@@ -23,10 +23,9 @@ from safetensors.torch import load_file, save_file
 
 from textremove.onray.models import absolute, short
 from textremove.presets import HUB_SEGMENTERS, SD2_INPAINTING, load_segmenter, resolve_base
-from textremove.removal import Remover
 from textremove.segment.clipseg import ClipSegSegmenter
 from textremove.segment.grounded_sam2 import GroundedSam2Segmenter
-from textremove.segment.instances import Instance
+from textremove.segment.instances import Instance, parse_request, segmentation_from_instances
 from textremove.segment.sam3 import Sam3Segmenter
 
 MEMBERS = ("clipseg", "sam3", "grounded")
@@ -135,6 +134,25 @@ def test_boxes_are_fractions_of_the_photo(loaded: dict[str, Any]) -> None:
     assert np.allclose(ours_N4, boxes_N4.numpy(), atol=1e-3)
 
 
+def test_sam_3_s_objects_are_those_of_its_own_post_processing(loaded: dict[str, Any]) -> None:
+    segmenter = loaded["sam3"]
+    photo = np.random.default_rng(3).integers(0, 256, (50, 120, 3), dtype=np.uint8)
+    inputs = segmenter.processor(images=photo, text="ball", return_tensors="pt")
+    with torch.inference_mode():
+        outputs = segmenter.model(**inputs)
+    theirs = segmenter.processor.post_process_instance_segmentation(
+        outputs, threshold=0.0, mask_threshold=0.5, target_sizes=[(50, 120)]
+    )[0]
+    ours = segmenter.instances(photo, "ball")
+    assert len(ours) == 10
+    assert np.allclose([one.score for one in ours], theirs["scores"].numpy())
+    boxes_N4 = theirs["boxes"].clamp(torch.zeros(4), torch.tensor([120.0, 50.0, 120.0, 50.0]))
+    assert np.allclose(np.array([one.box for one in ours]) * (120, 50, 120, 50), boxes_N4.numpy(), atol=1e-3)
+    for one, mask in zip(ours, theirs["masks"].numpy(), strict=True):
+        alone = segmentation_from_instances([one], parse_request("ball"), height=50, width=120)
+        assert ((alone.mask > 0) == (mask > 0)).mean() > 0.99
+
+
 @pytest.mark.parametrize("member", MEMBERS)
 def test_the_device_is_the_one_asked_for(member: str, hub_sources: dict[str, str]) -> None:
     segmenter: Any = load_segmenter(hub_sources[member], device="meta")
@@ -184,16 +202,6 @@ def test_names_travel_to_workers_and_into_results(hub: Path, monkeypatch: pytest
     for name in ("zero-shot", *HUB_SEGMENTERS.values()):
         assert absolute(name) == short(name) == name
     assert resolve_base("zero-shot") == SD2_INPAINTING
-
-
-def test_a_removal_takes_any_of_them(loaded: dict[str, Any], photos: list[np.ndarray]) -> None:
-    from textremove.inpaint.classical import ClassicalInpainter
-
-    for member in MEMBERS:
-        found = loaded[member].segment(photos[:1], ["ball"])[0]
-        removal = Remover(loaded[member], ClassicalInpainter("telea")).remove(photos[0], "the ball")
-        assert np.array_equal(removal.mask, found.mask)
-        assert removal.found == found.found
 
 
 @pytest.mark.fullsize

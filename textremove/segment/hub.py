@@ -18,8 +18,9 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import logging as hub_logging
 from transformers import PreTrainedModel
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from textremove.errors import WeightsError
 
@@ -91,20 +92,24 @@ def load_model(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences transformers' reports: what goes wrong is told in one line of our own."""
-    logging.disable_progress_bar()  # for reading a few files from disk; downloads still show theirs
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+    """Silences what transformers and the hub's client report: what goes wrong is one line of our own."""
+    transformers_logging.disable_progress_bar()  # for reading a few files; downloads still show theirs
+    loggers = (transformers_logging, hub_logging)
+    verbosities = [logger.get_verbosity() for logger in loggers]
+    for logger in loggers:
+        logger.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        for logger, verbosity in zip(loggers, verbosities, strict=True):
+            logger.set_verbosity(verbosity)
 
 
 def _config_from_hub(source: str) -> Path:
     trouble = _hub_trouble(source)
     try:
-        return Path(hf_hub_download(source, CONFIG_FILE, local_files_only=bool(trouble)))
+        with _quiet():
+            return Path(hf_hub_download(source, CONFIG_FILE, local_files_only=bool(trouble)))
     except (LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
         raise WeightsError(trouble or _no_network(source, error)) from None
 
