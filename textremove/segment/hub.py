@@ -19,7 +19,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from huggingface_hub.utils import logging as hub_logging
-from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from textremove.errors import WeightsError
@@ -51,9 +50,7 @@ def model_type(source: str) -> str:
     return kind
 
 
-def load_model(
-    model_class: Any, processor_class: Any, source: str, *, device: str
-) -> tuple[PreTrainedModel, Any]:
+def load_model(model_class: Any, processor_class: Any, source: str, *, device: str) -> tuple[Any, Any]:
     """Loads a model in evaluation mode, float32, and its processor.
 
     Weights that transformers would start at random, with a warning, are an error: such a model would answer

@@ -26,13 +26,13 @@ def kind_of(source: str) -> str:
     Raises:
         WeightsError: It holds no segmenter, or the hub does not give it.
     """
-    from textremove.segment.conditioned_unet import KIND as CONDITIONED_UNET
-
     kind = "+".join(_kind_of_one(part) for part in parts_of(source))
     if kind in (_DETECTOR, _SAM2):
         raise WeightsError(
             f"{source} is one half of a segmenter; give a Grounding DINO and a SAM 2 joined by a plus sign"
         )
+    from textremove.segment.conditioned_unet import KIND as CONDITIONED_UNET
+
     known = (CONDITIONED_UNET, location_prior.KIND, _CLIPSEG, _SAM3, _PAIR)
     if kind not in known:
         raise WeightsError(f"{source} holds a {kind}, no segmenter; segmenters are {', '.join(known)}")
