@@ -39,7 +39,10 @@ class AppArgs(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    segmenter: str = Field("tiny", description="Preset, folder or hub id.")
+    segmenter: str = Field(
+        "tiny",
+        description="tiny, clipseg, sam3, grounded-sam2, zero-shot, a folder, a hub id, or DETECTOR+SAM2.",
+    )
     inpainter: str = Field("tiny", description="Preset, folder or hub id.")
     adapter: str | None = Field(None, description="LoRA folder for the inpainter.")
     ingress_replicas: int = Field(1, ge=1, description="Processes that speak HTTP, decode and encode.")

@@ -26,9 +26,9 @@ class Remove:
     save_mask: Path | None = None
     """Where to write the mask that was found, as PNG."""
     segmenter: str = "tiny"
-    """tiny, or the folder of a trained segmenter."""
+    """tiny, clipseg, sam3, grounded-sam2, zero-shot, a folder, a hub id, or DETECTOR+SAM2, two of them."""
     inpainter: str = "tiny"
-    """tiny, tiny-base, paper, telea, navier-stokes, a folder or a hub id."""
+    """tiny, tiny-base, paper, zero-shot, telea, navier-stokes, a folder or a hub id."""
     adapter: str | None = None
     """Folder of a LoRA adapter for the inpainter."""
     seed: int = 0

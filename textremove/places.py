@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 PLACES = (
@@ -49,6 +50,38 @@ def place_of_box(box: tuple[float, float, float, float], *, height: int, width: 
     offset = max(abs(dx), abs(dy))
     word = horizontal or vertical
     return word if offset > _NEAR_BAND else f"center {word}"
+
+
+def distance_to_place(
+    box: tuple[float, float, float, float], place: str, *, height: float, width: float
+) -> float:
+    """Measures how far a box's centre is from the region that `place_of_box` gives a name.
+
+    A place of one word says nothing of the other axis, so being off along that one counts half: a thing in
+    the top left corner is nearer to being "left" than one in the middle.
+
+    Args:
+        box: (left, top, right, bottom), exclusive.
+        place: One of PLACES.
+        height: Picture height in the box's unit.
+        width: Picture width in the box's unit.
+
+    Returns:
+        0 inside the region; outside, in fractions of the side. "left" and "right" are half a side apart.
+    """
+    left, top, right, bottom = box
+    words = place.split()
+    offsets = ((left + right) / 2 / width - 0.5, (top + bottom) / 2 / height - 0.5)
+    distances = []
+    for offset, (low, high) in zip(offsets, (("left", "right"), ("top", "bottom")), strict=True):
+        if low in words or high in words:
+            outwards = offset if high in words else -offset
+            begins = _NEAR_BAND if len(words) == 1 else _CENTER_BAND
+            ends = _NEAR_BAND if "center" in words else math.inf
+            distances.append(max(begins - outwards, outwards - ends, 0.0))
+        else:
+            distances.append(max(abs(offset) - _CENTER_BAND, 0.0) * (1.0 if place == "center" else 0.5))
+    return math.hypot(*distances)
 
 
 def flip_place(prompt: str) -> str:

@@ -5,18 +5,29 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from textremove.checkpoint import read_manifest
 from textremove.errors import ConfigError, WeightsError
 from textremove.inpaint.protocol import Inpainter
 from textremove.removal import Remover
+from textremove.segment import members
 from textremove.segment.protocol import Segmenter
 
 SD2_INPAINTING = "sd2-community/stable-diffusion-2-inpainting"
 """The paper's base. Its first address, under stabilityai, answers 404 since November 2025; this mirror
 holds the same weights."""
 
-SEGMENTERS = ("tiny", "paper")
-INPAINTERS = ("tiny", "tiny-base", "paper", "telea", "navier-stokes")
+GROUNDED_SAM2 = "IDEA-Research/grounding-dino-tiny+facebook/sam2.1-hiera-small"
+
+HUB_SEGMENTERS = {
+    "clipseg": "CIDAS/clipseg-rd64-refined",
+    "sam3": "facebook/sam3",
+    "grounded-sam2": GROUNDED_SAM2,
+    # Not SAM 3, though it is the better one: the hub gives it only to whoever asked and was let in.
+    "zero-shot": GROUNDED_SAM2,
+}
+"""Segmenters that were trained elsewhere, and where they are; the first is the paper's baseline."""
+
+SEGMENTERS = ("tiny", "paper", *HUB_SEGMENTERS)
+INPAINTERS = ("tiny", "tiny-base", "paper", "zero-shot", "telea", "navier-stokes")
 
 TINY_STEPS = 1
 PAPER_STEPS = 50
@@ -32,25 +43,28 @@ def check_models(segmenter: str, inpainter: str, *, adapter: str | None = None) 
 
     Raises:
         ConfigError: See `load_segmenter` and `load_inpainter`.
-        WeightsError: A folder that holds no model.
+        WeightsError: A folder that holds no model, or a segmenter that the hub does not give.
     """
     if segmenter:
-        read_manifest(_segmenter_folder(segmenter))
+        members.kind_of(_segmenter_source(segmenter))
     _check_inpainter(inpainter, adapter)
 
 
-def _segmenter_folder(name: str) -> Path:
+def _segmenter_source(name: str) -> str:
+    """Folder or hub id of a segmenter, or a pair of them joined by a plus sign."""
     if name == "tiny":
-        return shipped("segmenter")
+        return str(shipped("segmenter"))
     if name == "paper":
         raise WeightsError(
             "the paper preset has no published segmenter weights; train them with "
             "`python -m jobs.train_segmenter --recipe paper` and give the folder it prints"
         )
-    folder = Path(name)
-    if not folder.is_dir():
-        raise ConfigError(f"unknown segmenter {name!r}; choose tiny, or give the folder of a trained one")
-    return folder
+    if name in HUB_SEGMENTERS:
+        return HUB_SEGMENTERS[name]
+    if not all(part and (Path(part).is_dir() or part.count("/") == 1) for part in members.parts_of(name)):
+        choices = ", ".join(SEGMENTERS)
+        raise ConfigError(f"unknown segmenter {name!r}; choose {choices}, a folder or a hub id")
+    return name
 
 
 def _check_inpainter(name: str, adapter: str | None) -> None:
@@ -68,20 +82,17 @@ def load_segmenter(name: str, *, device: str = "cpu") -> Segmenter:
     """Loads a segmenter.
 
     Args:
-        name: "tiny" (comes with the package), or the folder of a trained segmenter.
+        name: "tiny" (comes with the package), "clipseg" (the paper's baseline), "sam3" (gated on the hub),
+            "grounded-sam2" (Grounding DINO and SAM 2), "zero-shot" (the same); the folder of a trained
+            segmenter or location prior; the hub id or local folder of a CLIPSeg or SAM 3; or
+            "DETECTOR+SAM2", two hub ids or folders of a Grounding DINO and a SAM 2.
         device: Where to run it.
 
     Raises:
-        ConfigError: A name that is neither a preset nor a folder.
-        WeightsError: The folder is damaged or holds something else.
+        ConfigError: A name that is no preset, no folder and no hub id.
+        WeightsError: There is no segmenter, or its weights cannot be loaded.
     """
-    from textremove.segment import location_prior
-    from textremove.segment.predictors import ConditionedUNetSegmenter
-
-    folder = _segmenter_folder(name)
-    if read_manifest(folder)["kind"] == location_prior.KIND:
-        return location_prior.LocationPriorSegmenter.from_pretrained(folder)
-    return ConditionedUNetSegmenter.from_pretrained(folder, device=device)
+    return members.load(_segmenter_source(name), device=device)
 
 
 def load_inpainter(
@@ -90,9 +101,9 @@ def load_inpainter(
     """Loads an inpainter.
 
     Args:
-        name: "tiny" (with its adapter, comes with the package), "tiny-base" (without), "paper" (SD2
-            inpainting from the hub), "telea" or "navier-stokes" (OpenCV, no weights), the hub id or local
-            folder of a 9-channel Stable Diffusion inpainting base.
+        name: "tiny" (with its adapter, comes with the package), "tiny-base" (without), "paper" or "zero-shot"
+            (SD2 inpainting from the hub), "telea" or "navier-stokes" (OpenCV, no weights), the hub id or
+            local folder of a 9-channel Stable Diffusion inpainting base.
         adapter: Folder of a LoRA adapter to load into the base; with "tiny", instead of its own.
         num_steps: Denoising steps; the preset's own number when None.
         device: Where to run it.
@@ -113,7 +124,7 @@ def load_inpainter(
         return DiffusionInpainter.from_pretrained(
             shipped("inpainter"), adapter=adapter or own, num_steps=num_steps or TINY_STEPS, device=device
         )
-    base = SD2_INPAINTING if name == "paper" else name
+    base = resolve_base(name)
     return DiffusionInpainter.from_pretrained(
         base, adapter=adapter, num_steps=num_steps or PAPER_STEPS, device=device
     )
@@ -123,7 +134,7 @@ def resolve_base(name: str) -> str:
     """Hub id or folder of the base inpainter that a name stands for: what an adapter is trained on."""
     if name in ("tiny", "tiny-base"):
         return str(shipped("inpainter"))
-    return SD2_INPAINTING if name == "paper" else name
+    return SD2_INPAINTING if name in ("paper", "zero-shot") else name
 
 
 def load_remover(

@@ -14,7 +14,8 @@ from transformers import CLIPTextConfig
 from textremove.errors import WeightsError
 from textremove.pretraining import vocabulary
 from textremove.segment.conditioned_unet import ConditionedUNet, ConditionedUNetConfig, ResNetEncoder
-from textremove.segment.predictors import ConditionedUNetSegmenter, segmentation_from_probability
+from textremove.segment.masks import segmentation_from_probability
+from textremove.segment.predictors import ConditionedUNetSegmenter
 from textremove.segment.tiny import build_tiny_segmenter
 from textremove.segment.training import SegmenterTrainConfig, build_optimizer, pretrain, segmentation_loss
 

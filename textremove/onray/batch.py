@@ -47,7 +47,7 @@ class BatchConfig:
         prompt: What to remove, for photos that bring no prompt of their own.
         split: Of a prepared folder, which split; all of it by default.
         masks: Use the masks of a prepared folder instead of segmenting.
-        segmenter: Preset, folder or hub id.
+        segmenter: tiny, clipseg, sam3, grounded-sam2, zero-shot, a folder, a hub id, or DETECTOR+SAM2.
         inpainter: Preset, folder or hub id.
         adapter: LoRA folder for the inpainter.
         seed: Seed from which each photo's own is derived, by its name.

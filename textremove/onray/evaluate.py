@@ -49,8 +49,8 @@ class EvaluateJob:
     Attributes:
         data: Folder of prepared examples, a path or an s3:// address.
         out: Folder for the scores; appears whole or not at all.
-        segmenter: Segmenters, as `textremove.presets.load_segmenter` takes them; the location prior, fitted
-            on the training split, is always scored beside them. Empty for none.
+        segmenter: tiny, clipseg, sam3, grounded-sam2, zero-shot, folders, hub ids or DETECTOR+SAM2; the
+            location prior, fitted on the training split, is always scored beside them. Empty for none.
         base: The base inpainter ("tiny-base", "paper", a folder or hub id); scored with and without its
             adapter, and OpenCV's Telea beside it. "" for none.
         adapter: Folder of its adapter; for tiny-base, the one that comes with the package unless said.

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from textremove.errors import ConfigError
+from textremove.onray.models import absolute
 from textremove.onray.scorer import LOCATION_PRIOR, InpainterSpec
-from textremove.presets import INPAINTERS, SEGMENTERS, shipped
+from textremove.presets import shipped
+from textremove.segment.members import parts_of
 
 LORA, BASE, CLASSICAL = "lora", "base", "telea"
-
-_PAIR = "+"
 
 
 def named_segmenters(sources: Sequence[str]) -> dict[str, str]:
@@ -27,20 +26,20 @@ def named_segmenters(sources: Sequence[str]) -> dict[str, str]:
     Raises:
         ConfigError: The same one twice.
     """
-    absolute = [_absolute(source) for source in sources]
-    for source, path in zip(sources, absolute, strict=True):
-        if absolute.count(path) > 1:
+    paths = [absolute(source) for source in sources]
+    for source, path in zip(sources, paths, strict=True):
+        if paths.count(path) > 1:
             raise ConfigError(f"--segmenter names {source} twice; name each once")
-    parts = [1] * len(absolute)
+    parts = [1] * len(paths)
     while True:
-        names = [_last(path, count) for path, count in zip(absolute, parts, strict=True)]
+        names = [_last(path, count) for path, count in zip(paths, parts, strict=True)]
         unclear = [
             k
             for k, name in enumerate(names)
-            if (names.count(name) > 1 or name == LOCATION_PRIOR) and name != absolute[k]
+            if (names.count(name) > 1 or name == LOCATION_PRIOR) and name != paths[k]
         ]
         if not unclear:
-            return dict(zip(names, absolute, strict=True))
+            return dict(zip(names, paths, strict=True))
         for k in unclear:
             parts[k] += 1
 
@@ -49,8 +48,8 @@ def named_inpainters(base: str, adapter: str | None, num_steps: int | None) -> d
     """The base with its adapter and without, and OpenCV's Telea; nothing without a base."""
     if not base:
         return {}
-    base = _absolute(base)
-    adapter = _absolute(adapter) if adapter else None
+    base = absolute(base)
+    adapter = absolute(adapter) if adapter else None
     if adapter is None and base == "tiny-base":
         adapter = str(shipped("adapter"))
     specs = {
@@ -62,19 +61,9 @@ def named_inpainters(base: str, adapter: str | None, num_steps: int | None) -> d
     return {LORA: InpainterSpec(name=base, adapter=adapter, num_steps=num_steps), **specs}
 
 
-def _absolute(source: str) -> str:
-    """The same model by a name that holds in any folder: workers start in others."""
-    if source in (*SEGMENTERS, *INPAINTERS):  # a preset, also where a folder is called the same
-        return source
-    if Path(source).is_dir():
-        return str(Path(source).resolve())
-    if _PAIR in source:
-        return _PAIR.join(map(_absolute, source.split(_PAIR, 1)))
-    return source
-
-
 def _last(source: str, count: int) -> str:
-    if _PAIR in source and not Path(source).is_dir():
-        return _PAIR.join(_last(part, count) for part in source.split(_PAIR, 1))
+    parts = parts_of(source)
+    if len(parts) > 1:
+        return "+".join(_last(part, count) for part in parts)
     kept = source.split("/")[-count:]
     return "/".join(kept) if len(kept) == count else source

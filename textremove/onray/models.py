@@ -6,13 +6,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from textremove.presets import INPAINTERS, SEGMENTERS
+from textremove.segment.members import parts_of
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def absolute(name: str) -> str:
-    """Makes a model's folder absolute, since workers may run elsewhere; presets and hub ids stay."""
-    return str(Path(name).resolve()) if Path(name).is_dir() else name
+    """Makes a model's folder, or both of a pair, absolute, since workers may run elsewhere.
+
+    Presets stay as they are, also where a folder is called the same, and so do hub ids.
+    """
+    if name in (*SEGMENTERS, *INPAINTERS):
+        return name
+    return "+".join(str(Path(part).resolve()) if Path(part).is_dir() else part for part in parts_of(name))
 
 
 def each_or_error(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,37 +12,9 @@ import torch
 from textremove.checkpoint import read_manifest
 from textremove.errors import ConfigError
 from textremove.segment.conditioned_unet import KIND, ConditionedUNet
-from textremove.segment.masks import box_mask, pixel_mask
+from textremove.segment.masks import DEFAULT_THRESHOLD, MaskStrategy, segmentation_from_probability
 from textremove.segment.preprocess import images_to_tensor, probability_back
 from textremove.segment.protocol import Segmentation
-
-MaskStrategy = Literal["box", "raw"]
-DEFAULT_THRESHOLD = 0.4
-"""The paper's probability threshold, used when a checkpoint stores none of its own."""
-
-_MIN_FOUND_FRACTION = 5e-4  # a mask smaller than this part of the photo is a speck, not an object
-_MIN_FOUND_PEAK = 0.5  # and somewhere the model must think it more likely there than not
-
-
-def segmentation_from_probability(
-    probability: np.ndarray, *, threshold: float, strategy: MaskStrategy
-) -> Segmentation:
-    """Turns probabilities into a segmentation.
-
-    Args:
-        probability: float32 (height, width) in [0, 1].
-        threshold: Above it a pixel is in the mask.
-        strategy: "raw" keeps the pixels but for specks, "box" fills the box around them (paper section 5.1).
-    """
-    raw = pixel_mask(probability, threshold)
-    inside = raw > 0
-    score = float(probability[inside].mean()) if inside.any() else float(probability.max())
-    found = inside.mean() >= _MIN_FOUND_FRACTION and float(probability.max()) > _MIN_FOUND_PEAK
-    if not found:
-        empty = np.zeros_like(raw)
-        return Segmentation(mask=empty, raw=empty, score=score, found=False)
-    mask = box_mask(raw) if strategy == "box" else raw
-    return Segmentation(mask=mask, raw=raw, score=score, found=True)
 
 
 class ConditionedUNetSegmenter:
