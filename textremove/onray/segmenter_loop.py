@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from textremove.checkpoint import load_tensors, save_tensors
 from textremove.errors import ConfigError
-from textremove.onray.squares import to_square
+from textremove.onray.squares import COLUMNS, to_square
 from textremove.onray.training_job import WorkerOrders
 from textremove.onray.workers import (
     average_buffers,
@@ -37,10 +37,12 @@ from textremove.onray.workers import (
     save_state,
     sum_over_workers,
 )
+from textremove.pipe.absent import AbsentExamples
 from textremove.pipe.prepared import prepared_rows
 from textremove.places import flip_place
 from textremove.segment.calibration import STRATEGIES, THRESHOLDS, Calibration, choose, threshold_scores
 from textremove.segment.conditioned_unet import ConditionedUNet
+from textremove.segment.predictors import segmentation_from_probability
 from textremove.segment.preprocess import normalise
 from textremove.segment.training import SegmenterTrainConfig, build_optimizer, segmentation_loss
 
@@ -135,6 +137,7 @@ class _Worker:
             "train_loss": train_loss,
             "val_loss": val_loss,
             **{f"val_{name}": value for name, value in calibration.scores.items()},
+            **self._absent_scores(calibration.threshold),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "examples_per_second": num_examples / train_seconds,
             "epoch_seconds": time.monotonic() - started,
@@ -204,11 +207,35 @@ class _Worker:
         means = np.array(score_sums).reshape(len(THRESHOLDS), len(STRATEGIES), 2) / count
         return float(loss_sum / count), choose(means)
 
-    def _validation_batches(self) -> Iterator[list[dict[str, Any]]]:
+    @torch.no_grad()
+    def _absent_scores(self, threshold: float) -> dict[str, float]:
+        """How often something is found that is not there; nothing where training does not teach it."""
+        if not self.training.absent_share:
+            return {}
+        data, sums = self.loop.orders.data, np.zeros(2)
+        for rows in self._validation_batches(AbsentExamples.of(data, share=1, seed=self.training.seed)):
+            pictures, masks, prompts = _as_is(
+                {name: np.stack([row[name] for row in rows]) for name in ("image", "mask", "prompt")}
+            )
+            probability_BHW = (
+                torch.sigmoid(self._loss(self.model, pictures, masks, prompts)[1])[:, 0].cpu().numpy()
+            )
+            for probability_HW, row in zip(probability_BHW, rows, strict=True):
+                if not row["mask"].any():  # some cannot be shown without their object
+                    answer = segmentation_from_probability(
+                        probability_HW * row["valid"], threshold=threshold, strategy="raw"
+                    )
+                    sums += (answer.found, 1)
+        found, count = sum_over_workers(sums, self.device)
+        return {"val_absent_found": float(found / count)} if count else {}
+
+    def _validation_batches(self, absent: AbsentExamples | None = None) -> Iterator[list[dict[str, Any]]]:
         """This worker's share, every size-th row: an even split by Ray Data would drop the remainder."""
-        rows = prepared_rows(self.loop.orders.data, split="val", columns=["image", "mask", "prompt"])
+        columns = COLUMNS if absent is None else [*COLUMNS, *absent.columns]
+        rows = prepared_rows(self.loop.orders.data, split="val", columns=columns)
         mine = islice(rows, self.place.rank, None, self.place.size)
-        squares = (to_square(row, side=self.model.config.image_size) for row in mine)
+        shown = (row if absent is None else absent.apply(row) for row in mine)
+        squares = (to_square(row, side=self.model.config.image_size) for row in shown)
         while batch := list(islice(squares, max(1, self.training.batch_size // self.place.size))):
             yield batch
 
