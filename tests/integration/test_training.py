@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from textremove.checkpoint import read_manifest
+from textremove.images import decode_image
 from textremove.inpaint.lora import WEIGHT_NAME
 from textremove.inpaint.metrics import pooled_psnr
 from textremove.inpaint.objective import InpaintTrainConfig
@@ -26,6 +27,7 @@ from textremove.onray.registry import PromoteJob, promote, registered_folder
 from textremove.onray.squares import to_square
 from textremove.onray.tracking import TrackingConfig, mlflow_client
 from textremove.onray.train_segmenter import SegmenterJob, SegmenterResult, train_segmenter
+from textremove.pipe.absent import AbsentExamples
 from textremove.pipe.prepared import DATASET_FILE, prepared_rows
 from textremove.presets import load_inpainter, load_segmenter
 from textremove.segment.conditioned_unet import ConditionedUNet
@@ -37,7 +39,9 @@ from .conftest import PlainModels
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 NOWHERE = TrackingConfig(tracking_uri="none")
-QUICK = SegmenterTrainConfig(epochs=1, batch_size=8, learning_rate=1e-3, text_learning_rate=1e-3)
+QUICK = SegmenterTrainConfig(
+    epochs=1, batch_size=8, learning_rate=1e-3, text_learning_rate=1e-3, absent_share=0.25
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +104,17 @@ def test_validation_counts_every_row_once_over_two_workers(
         losses.append(segmentation_loss(logits_B1HW, mask_B1HW, QUICK).item())
     assert len(losses) % 2 == 1
     assert trained.metrics["val_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_what_is_not_there_is_looked_for_in_every_validation_row(
+    trained: SegmenterResult, uneven_scenes: Path
+) -> None:
+    absent = AbsentExamples.of(uneven_scenes, share=1, seed=QUICK.seed)
+    rows = [absent.apply(row) for row in prepared_rows(uneven_scenes, split="val")]
+    images, prompts = [decode_image(row["image"]) for row in rows], [row["prompt"] for row in rows]
+    found = [answer.found for answer in load_segmenter(str(trained.out)).segment(images, prompts)]
+    assert all(row["mask"] is None for row in rows)
+    assert trained.metrics["val_absent_found"] == pytest.approx(np.mean(found))
 
 
 def test_the_run_holds_metrics_settings_and_model(trained: SegmenterResult, store: TrackingConfig) -> None:
