@@ -38,7 +38,7 @@ class SegmenterTrainConfig:
         flip: Whether to mirror half of the examples, with the place words in their prompts.
         absent_share: Part of the training examples that are shown without their object, with an empty mask,
             so that the model learns to find nothing. None in the paper.
-        seed: Seed of initial weights, order and flips.
+        seed: Seed of initial weights, order, flips and absences.
     """
 
     epochs: int = 40
