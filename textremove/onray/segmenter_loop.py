@@ -160,8 +160,13 @@ class _Worker:
             f"epoch {epoch} of {self.training.epochs}: train loss {train_loss:.4f}, "
             f"validation loss {val_loss:.4f}{' (best)' if is_best else ''}, Dice raw "
             f"{calibration.scores['raw_dice']:.3f}, box {calibration.scores['box_dice']:.3f}, "
-            f"{metrics['epoch_seconds']:.0f} s"
+            f"{self._in_vain(metrics)}{metrics['epoch_seconds']:.0f} s"
         )
+
+    @staticmethod
+    def _in_vain(metrics: dict[str, float]) -> str:
+        rate = metrics.get("val_absent_found")
+        return "" if rate is None else f"absent ones found {rate:.0%}, "
 
     def _train(self, epoch: int) -> tuple[float, int]:
         """One pass over this worker's share; gives (mean loss, examples) over all workers."""
