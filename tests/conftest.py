@@ -32,7 +32,8 @@ REPO = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--dataset", help="a prepared folder, for the checks in tests/data")
+    parser.addoption("--dataset", help="a prepared folder, for the checks in tests/data and tests/model")
+    parser.addoption("--model", help="a segmenter's folder, for the checks in tests/model")
 
 
 @pytest.fixture(scope="session")

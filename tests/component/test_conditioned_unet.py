@@ -138,6 +138,23 @@ def test_the_loss_is_the_paper_s() -> None:
     )
 
 
+def test_seeing_what_is_not_there_costs_more_the_surer_and_pulls_on_every_pixel() -> None:
+    config, empty = SegmenterTrainConfig(), torch.zeros(1, 1, 64, 64)
+    assert segmentation_loss(empty - 20, empty, config).item() < 1e-3
+    costs = []
+    for logit in (0.0, 3.0, 6.0):
+        seen = torch.full((1, 1, 64, 64), -20.0)
+        seen[..., 20:30, 20:30] = logit
+        seen.requires_grad_()
+        loss = segmentation_loss(seen, empty, config).sum()
+        (slope,) = torch.autograd.grad(loss, seen)
+        # As hard as an object of that size that is there is pulled up, or the empty masks teach nothing.
+        assert slope.sum() > 0.3
+        costs.append(loss.item())
+    assert costs == sorted(costs)
+    assert costs[-1] > 3
+
+
 def test_the_text_encoder_has_a_rate_of_its_own_or_is_frozen() -> None:
     model = build_tiny_segmenter(vocabulary(), seed=0)
     groups = build_optimizer(model, SegmenterTrainConfig()).param_groups

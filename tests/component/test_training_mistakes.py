@@ -59,6 +59,7 @@ def test_segmenter_mistakes(prepared: Path, tmp_path: Path) -> None:
     )
     assert "multiple of 32" in line(image_size=100)
     assert "--epochs" in line(training=SegmenterTrainConfig(epochs=0))
+    assert "--absent-share 1.0" in line(training=SegmenterTrainConfig(absent_share=1.0))
     assert "--num-workers" in line(num_workers=-1)
     assert "no model folder" in line(init=str(tmp_path / "no-model"))
 

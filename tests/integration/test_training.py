@@ -9,6 +9,7 @@ import signal
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 from textremove.checkpoint import read_manifest
+from textremove.images import decode_image
 from textremove.inpaint.lora import WEIGHT_NAME
 from textremove.inpaint.metrics import pooled_psnr
 from textremove.inpaint.objective import InpaintTrainConfig
@@ -26,6 +28,7 @@ from textremove.onray.registry import PromoteJob, promote, registered_folder
 from textremove.onray.squares import to_square
 from textremove.onray.tracking import TrackingConfig, mlflow_client
 from textremove.onray.train_segmenter import SegmenterJob, SegmenterResult, train_segmenter
+from textremove.pipe.absent import AbsentExamples
 from textremove.pipe.prepared import DATASET_FILE, prepared_rows
 from textremove.presets import load_inpainter, load_segmenter
 from textremove.segment.conditioned_unet import ConditionedUNet
@@ -37,7 +40,9 @@ from .conftest import PlainModels
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 NOWHERE = TrackingConfig(tracking_uri="none")
-QUICK = SegmenterTrainConfig(epochs=1, batch_size=8, learning_rate=1e-3, text_learning_rate=1e-3)
+QUICK = SegmenterTrainConfig(
+    epochs=1, batch_size=8, learning_rate=1e-3, text_learning_rate=1e-3, absent_share=0.25
+)
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +96,28 @@ def test_validation_counts_every_row_once_over_two_workers(
     trained: SegmenterResult, uneven_scenes: Path
 ) -> None:
     model = ConditionedUNet.from_pretrained(trained.out)
-    losses = []
-    for row in prepared_rows(uneven_scenes, split="val", columns=["image", "mask", "prompt"]):
-        square = to_square(row, side=64)
-        mask_B1HW = torch.from_numpy(square["mask"])[None, None].float() / 255
-        with torch.no_grad():
-            logits_B1HW = model(normalise(square["image"][None]), *model.tokenize([row["prompt"]]))
-        losses.append(segmentation_loss(logits_B1HW, mask_B1HW, QUICK).item())
-    assert len(losses) % 2 == 1
-    assert trained.metrics["val_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    absent = AbsentExamples.of(uneven_scenes, share=1, seed=QUICK.seed)
+    rows = list(prepared_rows(uneven_scenes, split="val"))
+    emptied = [absent.apply(row) for row in rows]
+
+    def mean_loss(rows: list[dict[str, Any]]) -> float:
+        losses = []
+        for row in rows:
+            square = to_square(row, side=64)
+            mask_B1HW = torch.from_numpy(square["mask"])[None, None].float() / 255
+            with torch.no_grad():
+                logits_B1HW = model(normalise(square["image"][None]), *model.tokenize([row["prompt"]]))
+            losses.append(segmentation_loss(logits_B1HW, mask_B1HW, QUICK).item())
+        return float(np.mean(losses))
+
+    assert len(rows) % 2 == 1
+    assert all(row["mask"] is None for row in emptied)
+    assert trained.metrics["val_loss"] == pytest.approx(
+        0.75 * mean_loss(rows) + 0.25 * mean_loss(emptied), rel=1e-4
+    )
+    images, prompts = [decode_image(row["image"]) for row in emptied], [row["prompt"] for row in emptied]
+    found = [answer.found for answer in load_segmenter(str(trained.out)).segment(images, prompts)]
+    assert trained.metrics["val_absent_found"] == pytest.approx(np.mean(found))
 
 
 def test_the_run_holds_metrics_settings_and_model(trained: SegmenterResult, store: TrackingConfig) -> None:

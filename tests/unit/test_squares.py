@@ -6,6 +6,7 @@ import pyarrow as pa
 from textremove.images import encode_image, encode_mask
 from textremove.letterbox import PAD_COLOR
 from textremove.onray.squares import to_square, to_training_squares
+from textremove.pipe.absent import AbsentExamples
 
 
 def examples() -> list[dict[str, object]]:
@@ -30,3 +31,24 @@ def test_a_batch_is_the_same_squares_as_one_by_one() -> None:
         assert np.array_equal(batch["mask"][k], square["mask"])
         assert (square["image"][~square["valid"]] == PAD_COLOR).all()
         assert square["valid"].mean() == (0.625, 0.5, 1.0)[k]
+
+
+def test_an_absent_example_is_a_square_with_an_empty_mask() -> None:
+    photo, truth = (np.full((64, 64, 3), value, np.uint8) for value in (40, 200))
+    row = examples()[2] | {
+        "example_id": "COCO/1/1",
+        "object_class": "ball",
+        "place": "left",
+        "image": encode_image(photo),
+        "truth": encode_image(truth),
+    }
+    rows = [row | {"example_id": f"COCO/{k}/1"} for k in range(40)]
+    absent = AbsentExamples(share=0.5, classes={"ball": 2, "tree": 1})
+    batch = to_training_squares(pa.Table.from_pylist(rows), side=64, absent=absent)
+    empty = ~batch["mask"].any(axis=(1, 2))
+    emptied = (batch["image"] == 200).all(axis=(1, 2, 3))
+    other = np.array(batch["prompt"]) == "tree at the left"
+    assert set(batch["prompt"]) == {"box", "tree at the left"}
+    assert np.array_equal(empty, emptied | other)
+    assert not (emptied & other).any()
+    assert 0 < emptied.sum() < empty.sum() < 40

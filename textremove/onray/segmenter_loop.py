@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from textremove.checkpoint import load_tensors, save_tensors
 from textremove.errors import ConfigError
-from textremove.onray.squares import to_square
+from textremove.onray.squares import COLUMNS, to_square
 from textremove.onray.training_job import WorkerOrders
 from textremove.onray.workers import (
     average_buffers,
@@ -37,10 +37,12 @@ from textremove.onray.workers import (
     save_state,
     sum_over_workers,
 )
+from textremove.pipe.absent import AbsentExamples
 from textremove.pipe.prepared import prepared_rows
 from textremove.places import flip_place
 from textremove.segment.calibration import STRATEGIES, THRESHOLDS, Calibration, choose, threshold_scores
 from textremove.segment.conditioned_unet import ConditionedUNet
+from textremove.segment.predictors import segmentation_from_probability
 from textremove.segment.preprocess import normalise
 from textremove.segment.training import SegmenterTrainConfig, build_optimizer, segmentation_loss
 
@@ -128,6 +130,7 @@ class _Worker:
         train_seconds = time.monotonic() - started
         average_buffers(self.model)
         val_loss, calibration = self._validate()
+        val_loss, absent_scores = self._with_absent(val_loss, calibration.threshold)
         if not math.isfinite(val_loss):
             raise ConfigError("the loss is not finite any more; take a lower --learning-rate")
         self.scheduler.step(val_loss)
@@ -135,6 +138,7 @@ class _Worker:
             "train_loss": train_loss,
             "val_loss": val_loss,
             **{f"val_{name}": value for name, value in calibration.scores.items()},
+            **absent_scores,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "examples_per_second": num_examples / train_seconds,
             "epoch_seconds": time.monotonic() - started,
@@ -157,6 +161,7 @@ class _Worker:
             f"epoch {epoch} of {self.training.epochs}: train loss {train_loss:.4f}, "
             f"validation loss {val_loss:.4f}{' (best)' if is_best else ''}, Dice raw "
             f"{calibration.scores['raw_dice']:.3f}, box {calibration.scores['box_dice']:.3f}, "
+            f"{''.join(f'absent ones found {rate:.0%}, ' for rate in absent_scores.values())}"
             f"{metrics['epoch_seconds']:.0f} s"
         )
 
@@ -191,24 +196,58 @@ class _Worker:
         self.model.eval()
         sums = np.zeros(2 + len(THRESHOLDS) * len(STRATEGIES) * 2)
         for rows in self._validation_batches():
-            pictures, masks, prompts = _as_is(
-                {name: np.stack([row[name] for row in rows]) for name in ("image", "mask", "prompt")}
-            )
-            # The unwrapped model: workers may have different numbers of batches here.
-            loss_B, logits_B1HW = self._loss(self.model, pictures, masks, prompts)
-            probability_BHW = torch.sigmoid(logits_B1HW)[:, 0].cpu().numpy()
-            probability_BHW = probability_BHW * np.stack([row["valid"] for row in rows])
-            scores = threshold_scores(probability_BHW, masks)
-            sums += np.concatenate([[loss_B.double().sum().item(), len(rows)], scores.sum(axis=0).ravel()])
+            loss_sum, probability_BHW = self._predict(rows)
+            scores = threshold_scores(probability_BHW, np.stack([row["mask"] for row in rows]))
+            sums += np.concatenate([[loss_sum, len(rows)], scores.sum(axis=0).ravel()])
         loss_sum, count, *score_sums = sum_over_workers(sums, self.device)
         means = np.array(score_sums).reshape(len(THRESHOLDS), len(STRATEGIES), 2) / count
         return float(loss_sum / count), choose(means)
 
-    def _validation_batches(self) -> Iterator[list[dict[str, Any]]]:
+    @torch.no_grad()
+    def _with_absent(self, val_loss: float, threshold: float) -> tuple[float, dict[str, float]]:
+        """Mixes the loss on absent objects into the validation loss, by the share that training has of them.
+
+        Returns:
+            (loss, scores): the loss, and under "val_absent_found" how often an absent object was found.
+        """
+        training, sums = self.training, np.zeros(3)
+        if not training.absent_share:
+            return val_loss, {}
+        absent = AbsentExamples.of(self.loop.orders.data, share=1, seed=training.seed)
+        for batch in self._validation_batches(absent):
+            rows = [row for row in batch if not row["mask"].any()]  # some have no place words
+            if not rows:
+                continue
+            loss_sum, probability_BHW = self._predict(rows)
+            answers = [
+                segmentation_from_probability(probability_HW, threshold=threshold, strategy="raw")
+                for probability_HW in probability_BHW
+            ]
+            sums += (loss_sum, sum(answer.found for answer in answers), len(rows))
+        loss_sum, found_sum, count = sum_over_workers(sums, self.device)
+        if not count:
+            return val_loss, {}
+        share = training.absent_share
+        mixed = (1 - share) * val_loss + share * float(loss_sum / count)
+        return mixed, {"val_absent_found": float(found_sum / count)}
+
+    def _predict(self, rows: list[dict[str, Any]]) -> tuple[float, np.ndarray]:
+        """Sum of the losses on some squares, and probabilities (B, H, W), none on the border."""
+        pictures, masks, prompts = _as_is(
+            {name: np.stack([row[name] for row in rows]) for name in ("image", "mask", "prompt")}
+        )
+        # The unwrapped model: workers may have different numbers of batches here.
+        loss_B, logits_B1HW = self._loss(self.model, pictures, masks, prompts)
+        probability_BHW = torch.sigmoid(logits_B1HW)[:, 0].cpu().numpy()
+        return loss_B.double().sum().item(), probability_BHW * np.stack([row["valid"] for row in rows])
+
+    def _validation_batches(self, absent: AbsentExamples | None = None) -> Iterator[list[dict[str, Any]]]:
         """This worker's share, every size-th row: an even split by Ray Data would drop the remainder."""
-        rows = prepared_rows(self.loop.orders.data, split="val", columns=["image", "mask", "prompt"])
+        columns = COLUMNS if absent is None else [*COLUMNS, *absent.columns]
+        rows = prepared_rows(self.loop.orders.data, split="val", columns=columns)
         mine = islice(rows, self.place.rank, None, self.place.size)
-        squares = (to_square(row, side=self.model.config.image_size) for row in mine)
+        shown = (row if absent is None else absent.apply(row) for row in mine)
+        squares = (to_square(row, side=self.model.config.image_size) for row in shown)
         while batch := list(islice(squares, max(1, self.training.batch_size // self.place.size))):
             yield batch
 

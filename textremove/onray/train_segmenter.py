@@ -17,7 +17,7 @@ from textremove.errors import ConfigError
 from textremove.onray.datasets import read_prepared
 from textremove.onray.progress import Say, voice
 from textremove.onray.segmenter_loop import BEST_FOLDER, Progress, SegmenterLoop, train_segmenter_worker
-from textremove.onray.squares import to_training_squares
+from textremove.onray.squares import COLUMNS, to_training_squares
 from textremove.onray.trainer import MODEL_ARTIFACT, as_json, fit, last_checkpoint
 from textremove.onray.training_job import (
     SCRATCH,
@@ -29,6 +29,7 @@ from textremove.onray.training_job import (
     training_run,
 )
 from textremove.onray.workers import STATE_FILE, restored
+from textremove.pipe.absent import AbsentExamples
 from textremove.pipe.prepared import count_prepared, prepared_rows
 from textremove.places import PLACES
 from textremove.presets import shipped
@@ -150,21 +151,31 @@ def initial_model(job: SegmenterJob) -> tuple[ConditionedUNet, str]:
     return model, started_from
 
 
-def streamed_squares(data: str | Path, side: int, *, seed: int = 0) -> ray.data.Dataset:
+def streamed_squares(
+    data: str | Path, side: int, *, seed: int = 0, absent: AbsentExamples | None = None
+) -> ray.data.Dataset:
     """The training split as decoded squares, file by file, the files in another order at every pass.
 
     That and the buffer that each worker draws from are shuffling enough, since rows of one file have
     little in common but their place in PIPE; a full shuffle would move every picture over the network.
     """
     examples = read_prepared(data, split="train", shuffle_seed=seed)
-    return examples.select_columns(["image", "mask", "prompt"]).map_batches(
-        to_training_squares, fn_kwargs={"side": side}, batch_size=_DECODED_TOGETHER, batch_format="pyarrow"
+    columns = COLUMNS if absent is None else [*COLUMNS, *absent.columns]
+    return examples.select_columns(columns).map_batches(
+        to_training_squares,
+        fn_kwargs={"side": side, "absent": absent},
+        batch_size=_DECODED_TOGETHER,
+        batch_format="pyarrow",
     )
 
 
 def training_pictures(job: SegmenterJob, side: int) -> ray.data.Dataset:
     """The training split as decoded squares; kept in Ray's object store where it is small enough."""
-    squares = streamed_squares(job.data, side, seed=job.training.seed)
+    training = job.training
+    absent = None
+    if training.absent_share:
+        absent = AbsentExamples.of(job.data, share=training.absent_share, seed=training.seed)
+    squares = streamed_squares(job.data, side, seed=training.seed, absent=absent)
     needed = count_prepared(job.data, split="train") * side * side * 4
     room = ray.cluster_resources().get("object_store_memory", 0) * _STORE_SHARE
     return squares.materialize() if needed < room else squares
@@ -178,6 +189,10 @@ def _check(job: SegmenterJob) -> dict[str, Any]:
         raise ConfigError(
             f"--batch-size {training.batch_size} does not divide over {job.num_workers} workers; "
             "give a multiple"
+        )
+    if not 0 <= training.absent_share < 1:
+        raise ConfigError(
+            f"--absent-share {training.absent_share} is not a part of the examples, 0 to below 1"
         )
     if job.image_size % 32:
         raise ConfigError(f"--image-size {job.image_size} is not a multiple of 32")
