@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from textremove.errors import WeightsError
-from textremove.inpaint.diffusion import DiffusionInpainter, load_base
+from textremove.inpaint.base import load_base
+from textremove.inpaint.diffusion import DiffusionInpainter
 
 
 @pytest.fixture(scope="module")

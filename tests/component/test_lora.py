@@ -12,7 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from textremove.errors import WeightsError
-from textremove.inpaint.diffusion import DiffusionInpainter, load_base
+from textremove.inpaint.base import load_base
+from textremove.inpaint.diffusion import DiffusionInpainter
 from textremove.inpaint.lora import WEIGHT_NAME, LoraSpec, add_lora, continue_lora, load_lora, save_lora
 from textremove.inpaint.objective import InpaintObjective
 

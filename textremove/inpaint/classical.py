@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import cv2
 import numpy as np
@@ -40,3 +41,7 @@ class ClassicalInpainter:
             cv2.inpaint(image, mask, self.radius, METHODS[self.method])
             for image, mask in zip(images, masks, strict=True)
         ]
+
+    def using(self, adapter: str) -> Self:
+        """Raises ConfigError: there are no weights that an adapter could change."""
+        raise ConfigError(f"{self.method} has no adapters; leave the adapter {adapter!r} out")
