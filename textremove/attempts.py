@@ -200,6 +200,15 @@ def fill_in_attempts(
     )
 
 
+def advance(steps: Steps, answers: list[Any] | None) -> Sequence[Call] | Filled:
+    """Takes steps on to their next calls, or to their end. The first time, the answers are None."""
+    try:
+        return steps.send(answers)  # type: ignore[arg-type]  # what starts a generator is no answer
+    except StopIteration as done:
+        filled: Filled = done.value
+        return filled
+
+
 def still_there(seen: Segmentation, hole: np.ndarray) -> float:
     """Says how sure a segmenter is that the object is still where it was.
 

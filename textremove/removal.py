@@ -20,6 +20,7 @@ from textremove.attempts import (
     Filled,
     RemovalConfig,
     Steps,
+    advance,
     fill_in_attempts,
 )
 from textremove.errors import ConfigError, PromptError
@@ -65,7 +66,7 @@ class Removal:
         mask: uint8 (height, width), 255 = asked to be removed, before it is grown for filling.
         found: Whether there was anything to remove.
         score: The segmenter's confidence in [0, 1]; 1.0 for a mask given by the caller.
-        seed: Seed of the filling that was kept.
+        kept_seed: Seed of the filling that was kept.
         verified: Whether the prompt no longer finds the object where it was; None when nobody looked.
         verify_score: The confidence in [0, 1] with which it still does, 0.0 when verified; None likewise.
         attempts: What was done: the fillings, in order.
@@ -77,7 +78,7 @@ class Removal:
     found: bool
     score: float
     seconds: dict[str, float]
-    seed: int = 0
+    kept_seed: int = 0
     verified: bool | None = None
     verify_score: float | None = None
     attempts: tuple[Attempt, ...] = ()
@@ -91,7 +92,7 @@ def removal_of(segmentation: Segmentation, filled: Filled, *, segment_seconds: f
         found=True,
         score=segmentation.score,
         seconds={"segment": segment_seconds} | filled.seconds,
-        seed=filled.seed,
+        kept_seed=filled.seed,
         verified=filled.verified,
         verify_score=filled.verify_score,
         attempts=filled.attempts,
@@ -187,19 +188,23 @@ def run_side_by_side(
         What became of each, in order.
     """
     results: dict[int, Filled | Exception] = {}
-    asked = {k: next(run) for k, run in enumerate(runs)}
+    asked: dict[int, Sequence[Call]] = {}
+
+    def go_on(k: int, answers: list[Any] | None) -> None:
+        failed = next((a for a in answers or () if isinstance(a, Exception)), None)
+        reached = failed or advance(runs[k], answers)
+        if isinstance(reached, Filled | Exception):
+            results[k] = reached
+            asked.pop(k, None)
+        else:
+            asked[k] = reached
+
+    for k in range(len(runs)):
+        go_on(k, None)
     while asked:
         answers = iter(answer([call for calls in asked.values() for call in calls]))
         for k, calls in list(asked.items()):
-            own = [next(answers) for _ in calls]
-            del asked[k]
-            try:
-                if failed := next((a for a in own if isinstance(a, Exception)), None):
-                    results[k] = failed
-                else:
-                    asked[k] = runs[k].send(own)
-            except StopIteration as done:
-                results[k] = done.value
+            go_on(k, [next(answers) for _ in calls])
     return [results[k] for k in range(len(runs))]
 
 
@@ -263,7 +268,6 @@ class Remover:
                 found=False,
                 score=found.score,
                 seconds={"segment": seconds},
-                seed=seed,
             )
         steps = fill_in_attempts(
             image, found.mask, prompt_to_verify(prompt), seed=seed, config=self.config, adapter=adapter

@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import torch
 from diffusers import (
-    AutoPipelineForInpainting,
     DDIMScheduler,
+    DiffusionPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionXLInpaintPipeline,
 )
@@ -60,7 +60,7 @@ def _read(source: str, *, local: bool) -> object:
     try:
         # Which of the two it is stands in its model_index.json. SDXL's does not know of a safety checker,
         # and would print a watermark into every picture if it could.
-        return AutoPipelineForInpainting.from_pretrained(
+        return DiffusionPipeline.from_pretrained(
             source,
             safety_checker=None,
             requires_safety_checker=False,

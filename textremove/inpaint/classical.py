@@ -8,7 +8,7 @@ from typing import Self
 import cv2
 import numpy as np
 
-from textremove.errors import ConfigError
+from textremove.errors import AdapterError, ConfigError
 
 METHODS = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 
@@ -43,5 +43,5 @@ class ClassicalInpainter:
         ]
 
     def using(self, adapter: str) -> Self:
-        """Raises ConfigError: there are no weights that an adapter could change."""
-        raise ConfigError(f"{self.method} has no adapters; leave the adapter {adapter!r} out")
+        """Raises AdapterError: there are no weights that an adapter could change."""
+        raise AdapterError(f"{self.method} has no adapters; leave the adapter {adapter!r} out")

@@ -15,7 +15,7 @@ from diffusers import StableDiffusionXLInpaintPipeline
 from PIL import Image
 from torch import Tensor
 
-from textremove.errors import ConfigError
+from textremove.errors import AdapterError, ConfigError
 from textremove.inpaint.base import Pipeline, load_base
 from textremove.inpaint.lora import BASE, choose_lora, load_lora
 from textremove.inpaint.options import DiffusionOptions
@@ -111,10 +111,10 @@ class DiffusionInpainter:
         """The same inpainter with another of its adapters, or "base" for none; weights are shared.
 
         Raises:
-            ConfigError: There is no adapter of this name.
+            AdapterError: There is no adapter of this name.
         """
         if adapter not in (*self.adapters, BASE):
-            raise ConfigError(f"no adapter {adapter!r}; there are {', '.join((*self.adapters, BASE))}")
+            raise AdapterError(f"no adapter {adapter!r}; there are {', '.join((*self.adapters, BASE))}")
         other = copy.copy(self)
         other._adapter = adapter
         return other

@@ -36,5 +36,5 @@ class Inpainter(Protocol):
         ...
 
     def using(self, adapter: str) -> Self:
-        """The same inpainter with another of its adapters. Raises ConfigError for an unknown name."""
+        """The same inpainter with another of its adapters. Raises AdapterError for an unknown name."""
         ...
