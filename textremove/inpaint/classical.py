@@ -37,10 +37,17 @@ class ClassicalInpainter:
         self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], seeds: Sequence[int]
     ) -> list[np.ndarray]:
         """Fills each hole; seeds make no difference. Shapes as in `Inpainter.inpaint`."""
-        return [
-            cv2.inpaint(image, mask, self.radius, METHODS[self.method])
-            for image, mask in zip(images, masks, strict=True)
+        return [self._fill(image, mask) for image, mask in zip(images, masks, strict=True)]
+
+    def _fill(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        # In floats, channel by channel: in bytes Telea's rounding adds up to 12 levels over a large hole in
+        # flat ground, and takes five times as long.
+        channels = [
+            cv2.inpaint(channel.astype(np.float32), mask, self.radius, METHODS[self.method])
+            for channel in cv2.split(image)
         ]
+        filled = np.clip(np.rint(cv2.merge(channels)), 0, 255).astype(np.uint8)
+        return np.where(mask[..., None] > 0, filled, image)
 
     def using(self, adapter: str) -> Self:
         """Raises AdapterError: there are no weights that an adapter could change."""
