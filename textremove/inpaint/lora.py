@@ -7,6 +7,7 @@ like the adapter's and is the base's. Here every key must land and must change s
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -146,11 +147,16 @@ def load_lora(pipeline: Pipeline, path: str | Path, *, name: str = DEFAULT) -> N
             f"{path}: the base has no place for adapter keys {_some(unknown)}; is it for another base?"
         )
     try:
-        # Into the UNet alone: the pipeline's own loader warns that the text encoder got nothing.
-        pipeline.unet.load_lora_adapter(path, prefix="unet", weight_name=WEIGHT_NAME, adapter_name=name)
-    except (RuntimeError, ValueError) as error:
+        with warnings.catch_warnings():
+            # A second adapter is what is wanted here.
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")
+            # Into the UNet alone: the pipeline's own loader warns that the text encoder got nothing.
+            pipeline.unet.load_lora_adapter(path, prefix="unet", weight_name=WEIGHT_NAME, adapter_name=name)
+    except (RuntimeError, ValueError, KeyError) as error:
+        # diffusers stumbles in clearing up after the error that counts, if there is another adapter.
+        cause = error.__context__ if isinstance(error, KeyError) else error
         raise WeightsError(
-            f"{path}: adapter does not fit the base: {' '.join(str(error).split())[:300]}"
+            f"{path}: adapter does not fit the base: {' '.join(str(cause).split())[:300]}"
         ) from None
     landed = get_peft_model_state_dict(pipeline.unet, adapter_name=name)
     if len(landed) != len(tensors):

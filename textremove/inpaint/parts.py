@@ -35,9 +35,9 @@ def far_parts(mask: np.ndarray, *, resolution: int, context: float) -> list[np.n
         Masks that add up to the one given; the mask itself when it is all one.
     """
     labels_HW, boxes = _touching_parts(mask)
-    groups = [frozenset([label]) for label in range(len(boxes))]
     if not 1 < len(boxes) <= _TOO_MANY:
         return [mask]
+    groups = [frozenset([label]) for label in range(len(boxes))]
     while pair := _next_pair(groups, boxes, mask.shape, resolution, context):
         groups = [group for group in groups if group not in pair] + [pair[0] | pair[1]]
     if len(groups) == 1:
@@ -53,12 +53,16 @@ def _touching_parts(mask: np.ndarray) -> tuple[np.ndarray, list[Box]]:
     cell = max(1, -(-max(height, width) // _CELLS))
     padded = np.pad(mask > 0, ((0, -height % cell), (0, -width % cell)))
     coarse_hw = padded.reshape(padded.shape[0] // cell, cell, -1, cell).any(axis=(1, 3)).astype(np.uint8)
-    count, labels_hw = cv2.connectedComponents(coarse_hw)
+    count, labels_hw, stats, _ = cv2.connectedComponentsWithStats(coarse_hw)
     labels_HW = labels_hw.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
     boxes = []
     for label in range(1, min(count, _TOO_MANY + 2)):
-        left, top, wide, high = cv2.boundingRect(((labels_HW == label) & (mask > 0)).astype(np.uint8))
-        boxes.append((left, top, left + wide, top + high))
+        x, y, wide, high = (int(value) * cell for value in stats[label, : cv2.CC_STAT_AREA])
+        near = np.s_[y : y + high, x : x + wide]
+        left, top, wide, high = cv2.boundingRect(
+            ((labels_HW[near] == label) & (mask[near] > 0)).astype(np.uint8)
+        )
+        boxes.append((x + left, y + top, x + left + wide, y + top + high))
     return labels_HW, boxes
 
 
