@@ -54,7 +54,9 @@ def test_guidance_without_words_is_the_same_pixels_at_twice_the_passes(
     assert sum(passes) == 3
     guided = fill(guidance_scale=7.5)
     assert sum(passes) == 6
-    assert np.array_equal(guided, plain)
+    # u + 7.5 * (t - u) with t = u; kernels for two rows may round the last bit, one grey level covers that.
+    assert np.abs(guided.astype(int) - plain).max() <= 1
+    assert (guided == plain).mean() > 0.99
     # With words on one side it does what guidance is for.
     assert not np.array_equal(fill(guidance_scale=7.5, negative_prompt="ball"), plain)
     assert not np.array_equal(fill(positive_prompt="ball"), plain)

@@ -148,6 +148,10 @@ def test_several_adapters_are_kept_and_one_is_chosen_each_time(
     assert fill(named.using("other")) == alone["other"]
     with pytest.raises(AdapterError, match="no adapter 'third'; there are default, other, base"):
         kept.using("third")
+    wider = {key: value.repeat(2, 1) for key, value in load_file(adapter / WEIGHT_NAME).items()}
+    crooked = _edited(adapter, tmp_path / "crooked", wider)
+    with pytest.raises(WeightsError, match="does not fit the base: .*size mismatch"):
+        DiffusionInpainter.from_pretrained(random_base, adapter=adapter, adapters={"crooked": crooked})
     with pytest.raises(ConfigError, match="cannot be called 'base'"):
         DiffusionInpainter.from_pretrained(random_base, adapters={"base": other})
 
