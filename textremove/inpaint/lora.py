@@ -148,8 +148,9 @@ def load_lora(pipeline: Pipeline, path: str | Path, *, name: str = DEFAULT) -> N
         )
     try:
         with warnings.catch_warnings():
-            # A second adapter is what is wanted here.
+            # A second adapter is what is wanted here, and one that does not fit is told in our own words.
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
+            warnings.filterwarnings("ignore", "Adapter .* was active which is now deleted")
             # Into the UNet alone: the pipeline's own loader warns that the text encoder got nothing.
             pipeline.unet.load_lora_adapter(path, prefix="unet", weight_name=WEIGHT_NAME, adapter_name=name)
     except (RuntimeError, ValueError, KeyError) as error:
