@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from textremove.errors import ConfigError
-from textremove.images import resize_image, resize_mask
+from textremove.images import LANCZOS_REACH, resize_image, resize_mask
 from textremove.inpaint.masks import boxed, dilate
 from textremove.inpaint.parts import far_parts
 from textremove.inpaint.window import Window, choose_window
@@ -123,7 +123,10 @@ def open_hole(mask: np.ndarray, *, resolution: int, config: FillConfig) -> Hole:
     left, top, width, height = cv2.boundingRect(mask)
     box = (left, top, left + width, top + height)
     window = choose_window(box, mask.shape, resolution=resolution, context=config.context)
-    grown = dilate(boxed(mask) if config.shape == "box" else mask, round(window.side * config.dilation))
+    growth = round(window.side * config.dilation)
+    if config.dilation and window.side < resolution:  # enlarging smears the object over its edge
+        growth = max(growth, LANCZOS_REACH)
+    grown = dilate(boxed(mask) if config.shape == "box" else mask, growth)
     return Hole(window=window, mask=grown, hidden=grown, feather=window.side * config.feather)
 
 
