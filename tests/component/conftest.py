@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
+from transformers import CLIPTextModelWithProjection
 
 from textremove.inpaint import tiny
 from textremove.pretraining import vocabulary
@@ -160,3 +162,44 @@ def _save_sam2(folder: Path, *, full: bool = False) -> None:
     side = 1024 if full else 128
     hf.Sam2Model(hf.Sam2Config(**_sam2_sizes(full=full))).save_pretrained(folder)
     hf.Sam2Processor(hf.Sam2ImageProcessor(size={"height": side, "width": side})).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def random_sdxl_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for SDXL: two text encoders, pooled embeddings and time ids; squares of 64 px."""
+    torch.manual_seed(0)
+    tokenizers = [build_tokenizer(["ball", "red"], max_length=8) for _ in range(2)]
+    encoders = [
+        build_text_encoder(tokenizers[0], width=32, num_layers=2),
+        CLIPTextModelWithProjection(build_text_encoder(tokenizers[1], width=32, num_layers=2).config),
+    ]
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=9,
+        out_channels=4,
+        block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=16,
+        attention_head_dim=(2, 4),
+        transformer_layers_per_block=(1, 2),
+        cross_attention_dim=64,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=32 + 6 * 8,
+    )
+    pipeline = StableDiffusionXLInpaintPipeline(
+        vae=tiny.build_vae(),
+        text_encoder=encoders[0],
+        text_encoder_2=encoders[1],
+        tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1],
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear"),
+        add_watermarker=False,
+    )
+    folder = tmp_path_factory.mktemp("base") / "sdxl"
+    pipeline.save_pretrained(folder)
+    return folder
