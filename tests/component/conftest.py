@@ -74,7 +74,7 @@ def _tiny(layers: int, **more: Any) -> dict[str, Any]:
 
 def _save_clipseg(folder: Path, *, full: bool = False) -> None:
     tokenizer = build_tokenizer(vocabulary(), max_length=77 if full else 16)
-    text = _text_sizes(tokenizer, **({} if full else _tiny(2)))
+    text = _text_sizes(tokenizer, **({"vocab_size": 49408} if full else _tiny(2)))
     vision = {"patch_size": 16} | ({} if full else _tiny(3, image_size=48))
     sizes = {} if full else {"projection_dim": 32, "reduce_dim": 16, "extract_layers": [0, 1, 2]}
     config = hf.CLIPSegConfig(
