@@ -1,6 +1,6 @@
 """Feeding training: Ray Data's batches against a torch DataLoader's, on the same prepared files.
 
-python -m benchmarks.feeding            after python -m benchmarks.prepare, whose output it reads
+python -m benchmarks.feeding
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ import tyro
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from benchmarks._measure import write_result
+from benchmarks._shards import make_shards
+from textremove.images import decode_image, decode_mask
+from textremove.letterbox import Letterbox
 from textremove.onray.cluster import connect
-from textremove.onray.squares import to_training_square
+from textremove.onray.prepare import PrepareConfig, prepare
 from textremove.onray.train_segmenter import streamed_squares
 from textremove.pipe.prepared import prepared_files
 
@@ -33,7 +36,8 @@ class Config:
     """What is fed.
 
     Attributes:
-        data: A prepared folder.
+        data: A prepared folder; made of procedural scenes of 512 px when it is not there.
+        num_rows: So many of them.
         side: Side of the squares in pixels.
         batch_size: Examples in a batch.
         num_examples: Examples timed on each side, after a first batch that is not.
@@ -42,7 +46,8 @@ class Config:
         measure: Used by the command itself: one side, in a process of its own.
     """
 
-    data: str = "runs/benchmarks/prepared-20000"
+    data: str = "runs/benchmarks/prepared-512"
+    num_rows: int = 4000
     side: int = 512
     batch_size: int = 16
     num_examples: int = 2000
@@ -57,6 +62,7 @@ def main(config: Config) -> None:
         batches = _ray_batches(config) if config.measure == "ray" else _torch_batches(config)
         print(json.dumps(_rate(batches, config)))
         return
+    _make_data(config)
     rates: dict[str, list[float]] = {"ray": [], "torch": []}
     for _ in range(config.rounds):
         for side, seen in rates.items():
@@ -73,6 +79,15 @@ def main(config: Config) -> None:
             "ray_over_torch": median(rates["ray"]) / median(rates["torch"]),
         },
     )
+
+
+def _make_data(config: Config) -> None:
+    data = Path(config.data)
+    if data.exists():
+        return
+    shards = data.with_name(f"shards-{config.num_rows}")
+    make_shards(shards, num_rows=config.num_rows)
+    prepare(PrepareConfig(images=f"{shards}/PIPE", masks=f"{shards}/PIPE_Masks", out=config.data))
 
 
 def _measured(config: Config, side: str) -> float:
@@ -111,9 +126,10 @@ class _Files(IterableDataset[dict[str, np.ndarray]]):
         for path in self.files[worker.id :: worker.num_workers]:
             with pq.ParquetFile(Path(path)) as parquet:
                 for group in range(parquet.num_row_groups):
-                    for row in parquet.read_row_group(group, columns=["image", "mask", "prompt"]).to_pylist():
-                        square = to_training_square(row, side=self.side)
-                        yield {name: square[name] for name in ("image", "mask")}
+                    for row in parquet.read_row_group(group, columns=["image", "mask"]).to_pylist():
+                        image, mask = decode_image(row["image"]), decode_mask(row["mask"])
+                        box = Letterbox(side=self.side, height=image.shape[0], width=image.shape[1])
+                        yield {"image": box.image(image), "mask": box.mask(mask)}
 
 
 def _torch_batches(config: Config) -> Iterator[dict[str, torch.Tensor]]:

@@ -21,6 +21,7 @@ MAX_PIXELS = 64_000_000
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # MPO, two JPEGs in one, opens as JPEG
 _MASK_THRESHOLD = 127
+_TO_BLACK_AND_WHITE = [255 if level > _MASK_THRESHOLD else 0 for level in range(256)]
 _ORIENTATION_TAG = 0x0112
 
 
@@ -130,9 +131,31 @@ def _subsampling(picture: Image.Image) -> int:
     return JpegImagePlugin.get_sampling(picture)
 
 
+def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decodes an image to a Pillow picture in RGB, orientation applied. Raises as `decode_photo`.
+
+    For those who only resize and encode it: an array in between would cost two copies of every pixel.
+    """
+    picture = _open(data, max_pixels)
+    _load(picture)
+    ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode != "RGB" or picture.has_transparency_data:
+        picture = _to_rgb(picture)
+    picture.info.clear()  # Pillow would write some of it into a copy: pixels are all that is handed on
+    return picture
+
+
+def open_mask(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decodes a mask to a Pillow picture of mode "L", 0 or 255. Raises as `decode_mask`."""
+    picture = _open(data, max_pixels)
+    _load(picture)
+    ImageOps.exif_transpose(picture, in_place=True)
+    return (picture if picture.mode == "L" else picture.convert("L")).point(_TO_BLACK_AND_WHITE)
+
+
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes an image to RGB uint8 (height, width, 3), orientation applied. Raises as `decode_photo`."""
-    return decode_photo(data, max_pixels=max_pixels).image
+    return np.asarray(open_picture(data, max_pixels=max_pixels))
 
 
 def decode_mask(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -142,10 +165,7 @@ def decode_mask(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         ImageError: Not an image, or a corrupt one.
         ImageTooLargeError: More pixels than `max_pixels`.
     """
-    picture = _open(data, max_pixels)
-    _load(picture)
-    grey = np.asarray(ImageOps.exif_transpose(picture).convert("L"))
-    return np.where(grey > _MASK_THRESHOLD, 255, 0).astype(np.uint8)
+    return np.array(open_mask(data, max_pixels=max_pixels))
 
 
 def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -168,9 +188,14 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 def encode_image(image: np.ndarray, *, format: str = "png", quality: int = 95) -> bytes:
     """Encodes RGB uint8 (height, width, 3) as "png", "jpeg" or "webp"; quality 1-100 for the lossy two."""
+    return encode_picture(Image.fromarray(image), format=format, quality=quality)
+
+
+def encode_picture(picture: Image.Image, *, format: str = "png", quality: int = 95) -> bytes:
+    """Encodes a Pillow picture. Arguments as `encode_image`."""
     buffer = io.BytesIO()
     options: dict[str, object] = {} if format.lower() == "png" else {"quality": quality}
-    Image.fromarray(image).save(buffer, format.upper(), **options)
+    picture.save(buffer, format.upper(), **options)
     return buffer.getvalue()
 
 
@@ -209,15 +234,20 @@ LANCZOS_REACH = 3
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resizes RGB uint8 (height, width, 3) to `size`, (height, width) in pixels; anti-aliased."""
-    height, width = size
-    if image.shape[:2] == (height, width):
+    if image.shape[:2] == tuple(size):
         return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    return np.asarray(resize_picture(Image.fromarray(image), size))
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resizes a mask, uint8 (height, width), to `size`, (height, width); nearest, so it stays 0 or 255."""
-    height, width = size
-    if mask.shape == (height, width):
+    if mask.shape == tuple(size):
         return mask
-    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+    return np.asarray(resize_picture(Image.fromarray(mask), size))
+
+
+def resize_picture(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resizes a Pillow picture to `size`, (height, width): one of mode "L" as a mask, others as images."""
+    height, width = size
+    kind = Image.Resampling.NEAREST if picture.mode == "L" else Image.Resampling.LANCZOS
+    return picture.resize((width, height), kind)

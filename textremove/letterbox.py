@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from textremove.images import resize_image, resize_mask
@@ -40,16 +41,11 @@ class Letterbox:
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """Puts an image or its truth, RGB uint8 (height, width, 3), into the square."""
-        square = np.empty((self.side, self.side, 3), np.uint8)
-        square[:] = PAD_COLOR
-        square[self._window] = resize_image(self._checked(image), self.inner_size)
-        return square
+        return self._padded(resize_image(self._checked(image), self.inner_size), PAD_COLOR)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """Puts a mask, uint8 (height, width), into the square; the border is 0."""
-        square = np.zeros((self.side, self.side), np.uint8)
-        square[self._window] = resize_mask(self._checked(mask), self.inner_size)
-        return square
+        return self._padded(resize_mask(self._checked(mask), self.inner_size), 0)
 
     def valid(self) -> np.ndarray:
         """Where the square shows the photo: bool (side, side), False on the border."""
@@ -69,6 +65,14 @@ class Letterbox:
     def _window(self) -> tuple[slice, slice]:
         (top, left), (height, width) = self.offset, self.inner_size
         return slice(top, top + height), slice(left, left + width)
+
+    def _padded(self, inner: np.ndarray, value: int | tuple[int, ...]) -> np.ndarray:
+        """Puts borders around what fills the square along one side at least; as it is when along both."""
+        (top, left), (height, width) = self.offset, self.inner_size
+        if height == width == self.side:
+            return inner
+        bottom, right = self.side - top - height, self.side - left - width
+        return cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_CONSTANT, value=value)
 
     def _checked(self, array: np.ndarray) -> np.ndarray:
         if array.shape[:2] != (self.height, self.width):

@@ -194,7 +194,7 @@ def _run(plan: _Plan, done: set[int], store: Store, progress: Callable[[str], No
     shards = ray.data.from_items(
         [{"task": pickle.dumps(task)} for task in tasks], override_num_blocks=len(tasks)
     )
-    results = shards.map(_prepare_one, fn_kwargs={"mask_tables": mask_tables, "store": store})
+    results = shards.map(_preparing(mask_tables, store))
     results.context.execution_no_progress_timeout_s = _NO_PROGRESS_SECONDS
     for number, row in enumerate(results.iter_rows(), start=len(done) + 1):
         if row["error"]:
@@ -205,17 +205,24 @@ def _run(plan: _Plan, done: set[int], store: Store, progress: Callable[[str], No
         )
 
 
-def _prepare_one(
-    row: dict[str, Any], *, mask_tables: Sequence[ray.ObjectRef], store: Store
-) -> dict[str, Any]:
-    task: ShardTask = pickle.loads(row["task"])
-    answer = {"name": str(task.source), "rows_read": 0, "examples": 0, "error": ""}
-    try:
-        summary = prepare_shard(task, ray.get(list(mask_tables)), store)
-    except UserError as error:  # told in one line by the driver, not in Ray's traceback
-        return answer | {"error": str(error)}
-    summary.save(store)
-    return answer | {"rows_read": summary.rows_read, "examples": summary.examples.num_rows}
+def _preparing(
+    mask_tables: Sequence[ray.ObjectRef], store: Store
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Gives what each task does: prepares one shard, and says in a small row what became of it."""
+
+    # A closure travels by value: a task then imports `prepare_shard` alone, and not this module, whose page
+    # for people would cost every worker seconds.
+    def prepare_one(row: dict[str, Any]) -> dict[str, Any]:
+        task: ShardTask = pickle.loads(row["task"])
+        answer = {"name": str(task.source), "rows_read": 0, "examples": 0, "error": ""}
+        try:
+            summary = prepare_shard(task, ray.get(list(mask_tables)), store)
+        except UserError as error:  # told in one line by the driver, not in Ray's traceback
+            return answer | {"error": str(error)}
+        summary.save(store)
+        return answer | {"rows_read": summary.rows_read, "examples": summary.examples.num_rows}
+
+    return prepare_one
 
 
 def _take_out(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from textremove.images import decode_image, decode_mask
 from textremove.letterbox import Letterbox
 
@@ -24,8 +27,20 @@ def to_square(row: dict[str, Any], *, side: int) -> dict[str, Any]:
     return {"image": box.image(image), "mask": box.mask(mask), "valid": box.valid(), "prompt": row["prompt"]}
 
 
-def to_training_square(row: dict[str, Any], *, side: int) -> dict[str, Any]:
-    """`to_square` without "valid", which training does not need."""
-    square = to_square(row, side=side)
-    del square["valid"]
-    return square
+def to_training_squares(examples: pa.Table, *, side: int) -> dict[str, Any]:
+    """Decodes a batch of prepared examples into the model's squares, in one array of each kind.
+
+    Args:
+        examples: With the columns "image", "mask" and "prompt".
+        side: Of the squares, in pixels.
+
+    Returns:
+        "image" RGB uint8 (B, side, side, 3), "mask" uint8 (B, side, side) and "prompt", B texts.
+    """
+    images = np.empty((examples.num_rows, side, side, 3), np.uint8)
+    masks = np.empty((examples.num_rows, side, side), np.uint8)
+    for k, row in enumerate(examples.select(["image", "mask"]).to_pylist()):
+        image, mask = decode_image(row["image"]), decode_mask(row["mask"])
+        box = Letterbox(side=side, height=image.shape[0], width=image.shape[1])
+        images[k], masks[k] = box.image(image), box.mask(mask)
+    return {"image": images, "mask": masks, "prompt": examples["prompt"].to_pylist()}

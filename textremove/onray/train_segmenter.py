@@ -17,7 +17,7 @@ from textremove.errors import ConfigError
 from textremove.onray.datasets import read_prepared
 from textremove.onray.progress import Say, voice
 from textremove.onray.segmenter_loop import BEST_FOLDER, Progress, SegmenterLoop, train_segmenter_worker
-from textremove.onray.squares import to_training_square
+from textremove.onray.squares import to_training_squares
 from textremove.onray.trainer import MODEL_ARTIFACT, as_json, fit, last_checkpoint
 from textremove.onray.training_job import (
     SCRATCH,
@@ -39,6 +39,7 @@ from textremove.segment.tiny import build_tiny_segmenter
 from textremove.segment.training import SegmenterTrainConfig
 
 PROMPT_FORMAT = "<what> at the <place>, lower case"
+_DECODED_TOGETHER = 16  # one array for so many pictures, and not a row of their own for each
 _STORE_SHARE = 0.25  # of Ray's object store that decoded training pictures may take
 
 
@@ -156,8 +157,8 @@ def streamed_squares(data: str | Path, side: int, *, seed: int = 0) -> ray.data.
     little in common but their place in PIPE; a full shuffle would move every picture over the network.
     """
     examples = read_prepared(data, split="train", shuffle_seed=seed)
-    return examples.select_columns(["image", "mask", "prompt"]).map(
-        to_training_square, fn_kwargs={"side": side}
+    return examples.select_columns(["image", "mask", "prompt"]).map_batches(
+        to_training_squares, fn_kwargs={"side": side}, batch_size=_DECODED_TOGETHER, batch_format="pyarrow"
     )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
+from PIL import Image
 
 from textremove.errors import ImageError, PromptError
-from textremove.images import decode_image, decode_mask, encode_image, encode_mask, resize_image, resize_mask
+from textremove.images import encode_picture, open_mask, open_picture, resize_picture
 from textremove.pipe.prompts import refine_prompt
 from textremove.pipe.splits import split_of
 from textremove.schema import KEY_COLUMNS, PHOTO_COLUMNS
@@ -97,14 +97,14 @@ def example_from_row(
     truth, truth_bytes = _decoded_photo(row["source_img"], "truth") if with_truth else (None, b"")
 
     notes = []
-    size = _bounded_size(image.shape[0], image.shape[1], resolution)
-    if mask.shape != image.shape[:2]:
+    size = _bounded_size(image.height, image.width, resolution)
+    if mask.size != image.size:
         notes.append("mask_resized")
-    if truth is not None and truth.shape != image.shape:
+    if truth is not None and truth.size != image.size:
         notes.append("truth_resized")
-    if mask.shape != size:
-        mask = resize_mask(mask, size)
-        if not mask.any():  # nearest-neighbour shrinking can lose a speck of an object
+    if (mask.height, mask.width) != size:
+        mask = resize_picture(mask, size)
+        if not mask.getbbox():  # nearest-neighbour shrinking can lose a speck of an object
             raise RowRejected("mask_empty")
     return Example(
         example_id=example_id,
@@ -114,7 +114,7 @@ def example_from_row(
         object_class=refined.object_class,
         place=refined.place,
         image=_at_size(image, image_bytes, size),
-        mask=encode_mask(mask),
+        mask=encode_picture(mask),
         truth=None if truth is None else _at_size(truth, truth_bytes, size),
         height=size[0],
         width=size[1],
@@ -128,24 +128,24 @@ def _joined(row: Mapping[str, Any], columns: tuple[str, ...]) -> str | None:
     return None if any(part is None for part in parts) else "/".join(str(part) for part in parts)
 
 
-def _decoded_mask(data: bytes | None) -> np.ndarray:
+def _decoded_mask(data: bytes | None) -> Image.Image:
     if not data:
         raise RowRejected("mask_missing")
     try:
-        mask = decode_mask(data)
+        mask = open_mask(data)
     except ImageError as error:
         raise RowRejected(f"mask_{error.reason}") from None
-    if not mask.any():
+    if not mask.getbbox():
         raise RowRejected("mask_empty")
     return mask
 
 
-def _decoded_photo(cell: Mapping[str, Any] | None, role: str) -> tuple[np.ndarray, bytes]:
+def _decoded_photo(cell: Mapping[str, Any] | None, role: str) -> tuple[Image.Image, bytes]:
     data = cell["bytes"] if cell else None
     if not data:
         raise RowRejected(f"{role}_missing")
     try:
-        return decode_image(data), data
+        return open_picture(data), data
     except ImageError as error:
         raise RowRejected(f"{role}_{error.reason}") from None
 
@@ -157,8 +157,8 @@ def _bounded_size(height: int, width: int, longest: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _at_size(image: np.ndarray, data: bytes, size: tuple[int, int]) -> bytes:
-    if image.shape[:2] == size:
+def _at_size(image: Image.Image, data: bytes, size: tuple[int, int]) -> bytes:
+    if (image.height, image.width) == size:
         return data
     lossless = data.startswith(_PNG_MAGIC)
-    return encode_image(resize_image(image, size), format="png" if lossless else "jpeg")
+    return encode_picture(resize_picture(image, size), format="png" if lossless else "jpeg")
