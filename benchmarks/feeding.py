@@ -26,9 +26,10 @@ from benchmarks._shards import make_shards
 from textremove.images import decode_image, decode_mask
 from textremove.letterbox import Letterbox
 from textremove.onray.cluster import connect
+from textremove.onray.feeding import Order, StreamedSquares
 from textremove.onray.prepare import PrepareConfig, prepare
-from textremove.onray.train_segmenter import streamed_squares
-from textremove.pipe.prepared import prepared_files
+from textremove.onray.workers import Place
+from textremove.pipe.prepared import count_prepared, prepared_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +110,13 @@ def _rate(batches: Iterator[Any], config: Config) -> float:
     return seen / (time.perf_counter() - started)
 
 
-def _ray_batches(config: Config) -> Iterator[dict[str, torch.Tensor]]:
+def _ray_batches(config: Config) -> Iterator[dict[str, np.ndarray]]:
     with connect(num_cpus=config.num_processes):
-        squares = streamed_squares(config.data, config.side).drop_columns(["prompt"])
-        yield from squares.iter_torch_batches(batch_size=config.batch_size)
+        rows = count_prepared(config.data, split="train")
+        order = Order(num_rows=rows, batch_size=config.batch_size, seed=0)
+        squares = StreamedSquares(data=config.data, side=config.side, order=order)
+        batches = squares.batches(Place(rank=0, size=1), epochs=range(1, 2))
+        yield from (batch for _, batch in batches)
 
 
 class _Files(IterableDataset[dict[str, np.ndarray]]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,10 @@ class Tracker(Protocol):
         """Remembers figures, at a step (an epoch, say) or for the run as a whole."""
         ...
 
+    def log_history(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Remembers the figures of the steps 1, 2, ... that the run does not know yet; a step only once."""
+        ...
+
     def log_artifacts(self, path: Path, *, name: str = "") -> None:
         """Copies a file, or all files of a folder, into the run's folder `name`."""
         ...
@@ -42,6 +46,9 @@ class NullTracker:
         pass
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
+        pass
+
+    def log_history(self, history: Sequence[Mapping[str, float]]) -> None:
         pass
 
     def log_artifacts(self, path: Path, *, name: str = "") -> None:

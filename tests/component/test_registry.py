@@ -125,3 +125,13 @@ def test_a_run_is_joined_again_and_closed_by_how_it_ended(store: TrackingConfig)
 def test_a_store_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no folder to put the file in"):
         mlflow_client(f"sqlite:///{tmp_path}/missing/runs.db")
+
+
+def test_every_step_of_a_history_is_told_once(store: TrackingConfig) -> None:
+    """A worker that goes on does not know whether its last epoch was told before it was lost."""
+    history = [{"val_loss": 1 / epoch} for epoch in range(1, 5)]
+    with tracked_run(store, name="a", kind="b", params={}) as tracker:
+        for known in (1, 1, 3, 4):  # told twice; one missed; the next
+            join_run(str(store.tracking_uri), tracker.run_id).log_history(history[:known])
+    told = mlflow_client(str(store.tracking_uri)).get_metric_history(tracker.run_id, "val_loss")
+    assert [(metric.step, metric.value) for metric in told] == [(1, 1.0), (2, 1 / 2), (3, 1 / 3), (4, 1 / 4)]

@@ -1,11 +1,22 @@
-"""Models for tests of the plumbing: of the real classes, without weights worth having."""
+"""What integration tests share: models without weights worth having, and a training on two workers."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+
+from textremove.onray import train_segmenter as train_segmenter_module
+from textremove.onray.tracking import TrackingConfig
+from textremove.onray.train_segmenter import SegmenterJob, SegmenterResult, train_segmenter
+from textremove.pipe.prepared import DATASET_FILE
+from textremove.segment.training import SegmenterTrainConfig
+
+QUICK = SegmenterTrainConfig(epochs=3, batch_size=8)  # at the paper's rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +73,46 @@ def plain_models(tmp_path_factory: pytest.TempPathFactory) -> PlainModels:
         inpainter=str(folder / "inpainter"),
         adapter=str(folder / "adapter"),
     )
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
+    return TrackingConfig(tracking_uri=f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
+
+
+@pytest.fixture(scope="session")
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="session")
+def uneven_scenes(prepared_scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared scenes with odd numbers of training and validation rows: an even split would drop some."""
+    folder = shutil.copytree(prepared_scenes, tmp_path_factory.mktemp("uneven") / "scenes")
+    info = json.loads((folder / DATASET_FILE).read_text())
+    for split in ("train", "val"):
+        if info["splits"][split]["examples"] % 2 == 0:
+            entry = next(entry for entry in info["files"] if entry["split"] == split)
+            rows = pq.read_table(folder / entry["path"], partitioning=None)
+            pq.write_table(rows[1:], folder / entry["path"])
+            entry["examples"] -= 1
+            info["splits"][split]["examples"] -= 1
+    (folder / DATASET_FILE).write_text(json.dumps(info))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(
+    uneven_scenes: Path, store: TrackingConfig, said: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> SegmenterResult:
+    """A tiny segmenter from nothing, after three epochs on two workers, its pictures streamed."""
+    out = tmp_path_factory.mktemp("trained") / "segmenter"
+    job = SegmenterJob(data=str(uneven_scenes), out=out, image_size=64, training=QUICK, tracking=store)
+    with pytest.MonkeyPatch.context() as patch:
+        keep_nothing_decoded(patch)
+        return train_segmenter(job, say=said.append)
+
+
+def keep_nothing_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes trainings stream their pictures, though they are few."""
+    monkeypatch.setattr(train_segmenter_module, "_STORE_SHARE", 0.0)

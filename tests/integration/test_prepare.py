@@ -90,25 +90,6 @@ def test_a_dataset_has_the_rows_that_the_files_have(prepared_scenes: Path) -> No
         assert read == {row["example_id"]: row["split"] for row in rows}
 
 
-def test_a_shuffled_dataset_has_the_same_rows_in_another_order_at_every_pass(
-    ray_session: None, many_shards: Path, tmp_path: Path
-) -> None:
-    prepare(config_of(many_shards, tmp_path / "out"))
-    plain = [row["example_id"] for row in prepared_rows(tmp_path / "out", split="train")]
-
-    def passes() -> list[list[str]]:
-        dataset = read_prepared(tmp_path / "out", split="train", shuffle_seed=5).select_columns(
-            ["example_id"]
-        )
-        dataset.context.execution_options.preserve_order = True
-        return [[row["example_id"] for row in dataset.iter_rows()] for _ in range(2)]
-
-    first, second = passes()
-    assert sorted(first) == sorted(second) == sorted(plain)
-    assert first != second
-    assert [first, second] == passes()  # the seed decides
-
-
 def test_preparing_again_gives_the_same_bytes(
     ray_session: None, scene_shards: Path, prepared_scenes: Path, tmp_path: Path
 ) -> None:

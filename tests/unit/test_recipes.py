@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from jobs import finetune_inpainter, train_segmenter
@@ -19,6 +21,8 @@ def test_paper_recipe_is_the_papers() -> None:
     assert (training.bce_weight, training.dice_weight, training.learning_rate) == (0.3, 0.7, 1e-4)
     assert (training.epochs, training.plateau_factor, training.plateau_patience) == (40, 0.5, 3)
     assert training.early_stopping_patience == 10
+    assert 0 < training.text_learning_rate < training.learning_rate
+    assert job.text_encoder == "openai/clip-vit-base-patch32"
     adapter = inpainter(["--recipe=paper", *REQUIRED])
     assert (adapter.lora.rank, adapter.lora.alpha) == (4, 4)
     assert adapter.lora.target_modules == ("to_q", "to_k", "to_v", "to_out.0")
@@ -27,6 +31,14 @@ def test_paper_recipe_is_the_papers() -> None:
         1,
         1e-4,
     )
+
+
+def test_full_recipe_is_the_papers_model_at_a_larger_batch() -> None:
+    paper, full = segmenter(["--recipe", "paper", *REQUIRED]), segmenter(["--recipe", "full", *REQUIRED])
+    assert replace(full, training=paper.training) == paper
+    assert full.precision == "auto"  # bfloat16 on GPUs
+    assert full.training.batch_size == 256
+    assert full.training.micro_batch_size == paper.training.batch_size == 16
 
 
 def test_flags_override_a_recipe_without_prefixes() -> None:
@@ -38,7 +50,7 @@ def test_flags_override_a_recipe_without_prefixes() -> None:
 
 
 def test_unknown_recipe_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="unknown recipe 'huge'; the recipes are tiny, paper"):
+    with pytest.raises(ConfigError, match="unknown recipe 'huge'; the recipes are tiny, paper, full"):
         segmenter(["--recipe", "huge", *REQUIRED])
 
 

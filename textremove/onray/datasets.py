@@ -18,7 +18,6 @@ def read_prepared(
     *,
     split: str | None,
     num_blocks: int | None = None,
-    shuffle_seed: int | None = None,
 ) -> ray.data.Dataset:
     """Reads one split of a prepared folder, or all of it for None, as a dataset.
 
@@ -26,7 +25,6 @@ def read_prepared(
         path: The prepared folder; on a cluster, one that every node sees.
         split: One of `textremove.schema.SPLITS`.
         num_blocks: Pieces to read in parallel; None chooses by the number of rows.
-        shuffle_seed: When given, files are read in an order drawn from it, and in another at every pass.
 
     Returns:
         Rows of EXAMPLE_SCHEMA, in no particular order.
@@ -43,5 +41,4 @@ def read_prepared(
         filesystem=filesystem,
         partitioning=None,
         override_num_blocks=max(blocks, 1),
-        shuffle=None if shuffle_seed is None else ray.data.FileShuffleConfig(seed=shuffle_seed),
     )

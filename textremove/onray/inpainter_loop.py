@@ -136,8 +136,7 @@ class _Worker:
                 continue_lora(self.pipeline.unet, self.loop.init)
         else:
             self._say(f"going on after epoch {self.progress.epoch}, from the last checkpoint")
-            # Perhaps the worker was lost between saving and telling.
-            self.tracker.log_metrics(self.progress.history[-1], step=self.progress.epoch)
+            self.tracker.log_history(self.progress.history)
         while self.progress.epoch < self.training.epochs:
             self._epoch(self.progress.epoch + 1, latents, validation)
 
@@ -160,7 +159,7 @@ class _Worker:
         self.progress = replace(self.progress, epoch=epoch, history=(*self.progress.history, metrics))
         folder = self._checkpoint() if self.place.rank == 0 else None
         report_checkpoint({"epoch": epoch, "val_loss": val_loss}, folder, name=f"epoch-{epoch:04d}")
-        self.tracker.log_metrics(metrics, step=epoch)
+        self.tracker.log_history(self.progress.history)
         self._say(
             f"epoch {epoch} of {self.training.epochs}: train loss {train_loss:.4f}, "
             f"validation loss {val_loss:.4f}, {metrics['epoch_seconds']:.0f} s; base unchanged"

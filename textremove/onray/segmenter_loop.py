@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,16 +17,17 @@ from typing import Any
 import numpy as np
 import ray
 import ray.train
-import ray.train.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from textremove.checkpoint import load_tensors, save_tensors
 from textremove.errors import ConfigError
+from textremove.onray.feeding import StoredSquares, StreamedSquares
 from textremove.onray.squares import COLUMNS, to_square
 from textremove.onray.training_job import WorkerOrders
 from textremove.onray.workers import (
     average_buffers,
+    in_parallel,
     load_state,
     mean_loss,
     my_device,
@@ -42,12 +44,11 @@ from textremove.pipe.prepared import prepared_rows
 from textremove.places import flip_place
 from textremove.segment.calibration import STRATEGIES, THRESHOLDS, Calibration, choose, threshold_scores
 from textremove.segment.conditioned_unet import ConditionedUNet
-from textremove.segment.predictors import segmentation_from_probability
-from textremove.segment.preprocess import normalise
-from textremove.segment.training import SegmenterTrainConfig, build_optimizer, segmentation_loss
+from textremove.segment.masks import segmentation_from_probability
+from textremove.segment.training import SegmenterTrainConfig, TrainingStep, build_optimizer
 
 BEST_FOLDER, LAST_FOLDER = "best", "last"
-_SHUFFLE_BYTES = 256 * 2**20  # decoded pictures that a worker holds to draw batches from
+_SAY_EVERY_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +58,13 @@ class SegmenterLoop:
     Attributes:
         orders: What every training worker is told.
         model: Ray reference to the ConditionedUNet to begin with.
+        squares: Where the training batches come from.
         training: How to train.
     """
 
     orders: WorkerOrders
     model: ray.ObjectRef
+    squares: StoredSquares | StreamedSquares
     training: SegmenterTrainConfig
 
 
@@ -109,16 +112,24 @@ class _Worker:
         )
         self.best_tensors: dict[str, Tensor] = {}
         self.progress = self._resume()
-        self.wrapped: nn.Module = self.model
-        if self.place.size > 1:
-            self.wrapped = ray.train.torch.prepare_model(self.model, move_to_device=False)
+        self.step = TrainingStep(
+            self.model,
+            self.training,
+            self.optimizer,
+            bfloat16=loop.orders.bfloat16,
+            wrapped=in_parallel(self.model, self.training) if self.place.size > 1 else None,
+        )
         self.tracker = my_tracker(loop.orders, self.place)
 
     def run(self) -> None:
+        epochs = range(self.progress.epoch + 1, self.training.epochs + 1)
+        with closing(self.loop.squares.batches(self.place, epochs=epochs)) as self.batches:
+            self._run()
+
+    def _run(self) -> None:
         if self.progress.epoch:
             self._say(f"going on after epoch {self.progress.epoch}, from the last checkpoint")
-            # Perhaps the worker was lost between saving and telling.
-            self.tracker.log_metrics(self.progress.history[-1], step=self.progress.epoch)
+            self.tracker.log_history(self.progress.history)
         while not self.progress.is_over(self.training):
             self._epoch(self.progress.epoch + 1)
         if self.progress.stopped_early(self.training):
@@ -156,7 +167,7 @@ class _Worker:
             )
         folder = self._checkpoint(is_best=is_best) if self.place.rank == 0 else None
         report_checkpoint({"epoch": epoch, "val_loss": val_loss}, folder, name=f"epoch-{epoch:04d}")
-        self.tracker.log_metrics(metrics, step=epoch)
+        self.tracker.log_history(self.progress.history)
         self._say(
             f"epoch {epoch} of {self.training.epochs}: train loss {train_loss:.4f}, "
             f"validation loss {val_loss:.4f}{' (best)' if is_best else ''}, Dice raw "
@@ -166,29 +177,22 @@ class _Worker:
         )
 
     def _train(self, epoch: int) -> tuple[float, int]:
-        """One pass over this worker's share; gives (mean loss, examples) over all workers."""
-        training, side = self.training, self.model.config.image_size
-        batch_size = training.batch_size // self.place.size
-        rng = np.random.default_rng([training.seed, epoch, self.place.rank])
-        batches = ray.train.get_dataset_shard("train").iter_batches(
-            batch_size=batch_size,
-            local_shuffle_buffer_size=max(batch_size, min(4096, _SHUFFLE_BYTES // (4 * side * side))),
-            local_shuffle_seed=training.seed + epoch,
-        )
+        """One pass over the data; gives (mean loss, examples) over all workers."""
+        order, training = self.loop.squares.order, self.training
         losses: list[Tensor] = []
-        num_examples = 0
-        self.wrapped.train()
-        for batch in batches:
-            pictures, masks, prompts = _mirror_half(batch, rng) if training.flip else _as_is(batch)
-            loss_B = self._loss(self.wrapped, pictures, masks, prompts)[0]
-            self.optimizer.zero_grad(set_to_none=True)
-            loss_B.mean().backward()
-            nn.utils.clip_grad_norm_(self.model.parameters(), training.max_grad_norm)
-            self.optimizer.step()
-            losses.append(loss_B.detach().mean())
-            num_examples += len(prompts)
-        total = sum_over_workers(np.array([num_examples]), self.device)[0]
-        return mean_loss(losses, self.device), int(total)
+        said = time.monotonic()
+        self.model.train()
+        for step, (positions, batch) in enumerate(islice(self.batches, order.num_steps)):
+            pictures, masks, prompts = _as_is(batch)
+            if training.flip:  # drawn for the whole batch: which rows are mirrored is nobody's own choice
+                draws = np.random.default_rng([training.seed, epoch, step]).random(order.batch_size)
+                _mirror(pictures, masks, prompts, np.flatnonzero(draws[positions] < 0.5))
+            losses.append(self.step(pictures, masks, prompts))
+            if time.monotonic() - said > _SAY_EVERY_SECONDS:
+                said = time.monotonic()
+                done = (step + 1) * order.batch_size
+                self._say(f"epoch {epoch}: {min(done, order.num_rows):,} of {order.num_rows:,} examples")
+        return mean_loss(losses, self.device), order.num_steps * order.batch_size
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, Calibration]:
@@ -237,7 +241,7 @@ class _Worker:
             {name: np.stack([row[name] for row in rows]) for name in ("image", "mask", "prompt")}
         )
         # The unwrapped model: workers may have different numbers of batches here.
-        loss_B, logits_B1HW = self._loss(self.model, pictures, masks, prompts)
+        loss_B, logits_B1HW = self.step.losses(self.model, pictures, masks, prompts)
         probability_BHW = torch.sigmoid(logits_B1HW)[:, 0].cpu().numpy()
         return loss_B.double().sum().item(), probability_BHW * np.stack([row["valid"] for row in rows])
 
@@ -248,19 +252,9 @@ class _Worker:
         mine = islice(rows, self.place.rank, None, self.place.size)
         shown = (row if absent is None else absent.apply(row) for row in mine)
         squares = (to_square(row, side=self.model.config.image_size) for row in shown)
-        while batch := list(islice(squares, max(1, self.training.batch_size // self.place.size))):
+        together = self.training.micro_batch_size or self.training.batch_size // self.place.size
+        while batch := list(islice(squares, together)):
             yield batch
-
-    def _loss(
-        self, model: nn.Module, pictures: np.ndarray, masks: np.ndarray, prompts: list[str]
-    ) -> tuple[Tensor, Tensor]:
-        """Loss per example, float32 (B,), and logits, float32 (B, 1, H, W)."""
-        mask_B1HW = (torch.from_numpy(masks)[:, None].float() / 255).to(self.device)
-        input_ids_BL, attention_mask_BL = (ids.to(self.device) for ids in self.model.tokenize(prompts))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.loop.orders.bfloat16):
-            logits_B1HW = model(normalise(pictures).to(self.device), input_ids_BL, attention_mask_BL)
-        logits_B1HW = logits_B1HW.float()
-        return segmentation_loss(logits_B1HW, mask_B1HW, self.training), logits_B1HW
 
     def _checkpoint(self, *, is_best: bool) -> Path:
         """Writes all that is needed to go on, and the best model so far, to a new folder."""
@@ -295,12 +289,8 @@ def _as_is(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, list[s
     return np.array(batch["image"]), np.array(batch["mask"]), [str(prompt) for prompt in batch["prompt"]]
 
 
-def _mirror_half(
-    batch: dict[str, np.ndarray], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Mirrors half of the examples, drawn at random, and left and right in their prompts with them."""
-    pictures, masks, prompts = _as_is(batch)
-    for k in np.flatnonzero(rng.random(len(prompts)) < 0.5):
+def _mirror(pictures: np.ndarray, masks: np.ndarray, prompts: list[str], chosen: np.ndarray) -> None:
+    """Mirrors the chosen examples in place, and left and right in their prompts with them."""
+    for k in chosen:
         pictures[k], masks[k] = pictures[k, :, ::-1].copy(), masks[k, :, ::-1].copy()
         prompts[k] = flip_place(prompts[k])
-    return pictures, masks, prompts

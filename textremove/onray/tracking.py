@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +120,14 @@ class MlflowTracker:
         ]
         for start in range(0, len(entries), _METRICS_PER_CALL):
             self.client.log_batch(self.run_id, metrics=entries[start : start + _METRICS_PER_CALL])
+
+    def log_history(self, history: Sequence[Mapping[str, float]]) -> None:
+        # Asked of the store: a worker can be lost between saving an epoch and telling of it, or the reverse.
+        name = next(iter(history[-1]))
+        known = {metric.step for metric in self.client.get_metric_history(self.run_id, name)}
+        for step, metrics in enumerate(history, start=1):
+            if step not in known:
+                self.log_metrics(metrics, step=step)
 
     def log_artifacts(self, path: Path, *, name: str = "") -> None:
         log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact

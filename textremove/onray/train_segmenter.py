@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray
-import ray.data
 from torch import Tensor
 
 from textremove.checkpoint import load_tensors
 from textremove.errors import ConfigError
-from textremove.onray.datasets import read_prepared
+from textremove.onray.feeding import Order, StoredSquares, StreamedSquares
 from textremove.onray.progress import Say, voice
 from textremove.onray.segmenter_loop import BEST_FOLDER, Progress, SegmenterLoop, train_segmenter_worker
-from textremove.onray.squares import COLUMNS, to_training_squares
 from textremove.onray.trainer import MODEL_ARTIFACT, as_json, fit, last_checkpoint
 from textremove.onray.training_job import (
     SCRATCH,
@@ -40,7 +38,6 @@ from textremove.segment.tiny import build_tiny_segmenter
 from textremove.segment.training import SegmenterTrainConfig
 
 PROMPT_FORMAT = "<what> at the <place>, lower case"
-_DECODED_TOGETHER = 16  # one array for so many pictures, and not a row of their own for each
 _STORE_SHARE = 0.25  # of Ray's object store that decoded training pictures may take
 
 
@@ -151,34 +148,20 @@ def initial_model(job: SegmenterJob) -> tuple[ConditionedUNet, str]:
     return model, started_from
 
 
-def streamed_squares(
-    data: str | Path, side: int, *, seed: int = 0, absent: AbsentExamples | None = None
-) -> ray.data.Dataset:
-    """The training split as decoded squares, file by file, the files in another order at every pass.
-
-    That and the buffer that each worker draws from are shuffling enough, since rows of one file have
-    little in common but their place in PIPE; a full shuffle would move every picture over the network.
-    """
-    examples = read_prepared(data, split="train", shuffle_seed=seed)
-    columns = COLUMNS if absent is None else [*COLUMNS, *absent.columns]
-    return examples.select_columns(columns).map_batches(
-        to_training_squares,
-        fn_kwargs={"side": side, "absent": absent},
-        batch_size=_DECODED_TOGETHER,
-        batch_format="pyarrow",
-    )
-
-
-def training_pictures(job: SegmenterJob, side: int) -> ray.data.Dataset:
+def training_squares(job: SegmenterJob, side: int) -> StoredSquares | StreamedSquares:
     """The training split as decoded squares; kept in Ray's object store where it is small enough."""
-    training = job.training
-    absent = None
+    training, absent = job.training, None
     if training.absent_share:
         absent = AbsentExamples.of(job.data, share=training.absent_share, seed=training.seed)
-    squares = streamed_squares(job.data, side, seed=training.seed, absent=absent)
-    needed = count_prepared(job.data, split="train") * side * side * 4
+    order = Order(
+        num_rows=count_prepared(job.data, split="train"),
+        batch_size=training.batch_size,
+        seed=training.seed,
+    )
     room = ray.cluster_resources().get("object_store_memory", 0) * _STORE_SHARE
-    return squares.materialize() if needed < room else squares
+    if order.num_rows * side * side * 4 < room:
+        return StoredSquares.of(job.data, side=side, order=order, absent=absent)
+    return StreamedSquares(data=job.data, side=side, order=order, absent=absent)
 
 
 def _check(job: SegmenterJob) -> dict[str, Any]:
@@ -207,11 +190,17 @@ def _fit(
         orders = run.orders(job, worker_say)
         result = fit(
             train_segmenter_worker,
-            {"loop": SegmenterLoop(orders=orders, model=ray.put(model), training=job.training)},
+            {
+                "loop": SegmenterLoop(
+                    orders=orders,
+                    model=ray.put(model),
+                    squares=training_squares(job, model.config.image_size),
+                    training=job.training,
+                )
+            },
             unfinished=run.unfinished,
             num_workers=job.num_workers,
             gpu=orders.gpu,
-            dataset=training_pictures(job, model.config.image_size),
         )
     with last_checkpoint(result, num_workers=job.num_workers) as folder:
         state = json.loads((folder / STATE_FILE).read_text())

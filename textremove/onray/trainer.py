@@ -128,7 +128,7 @@ def fit(
     unfinished: Unfinished,
     num_workers: int,
     gpu: bool,
-    dataset: ray.data.Dataset,
+    dataset: ray.data.Dataset | None = None,
 ) -> Result:
     """Runs a training loop on workers through Ray Train; an unfinished run goes on where it stopped.
 
@@ -138,7 +138,7 @@ def fit(
         unfinished: Where checkpoints go; on a cluster, a folder that every node sees.
         num_workers: 0 runs the loop in this process.
         gpu: Whether every worker gets a GPU.
-        dataset: Split evenly over the workers as "train".
+        dataset: Split evenly over the workers as "train"; None for loops that see to their own data.
 
     Returns:
         Ray Train's result; its checkpoint is the last one.
@@ -156,7 +156,7 @@ def fit(
             use_gpu=gpu,
             resources_per_worker=resources,
         ),
-        datasets={"train": dataset},
+        datasets=None if dataset is None else {"train": dataset},
         dataset_config=DataConfig(datasets_to_split=["train"], execution_options=options),
         run_config=RunConfig(
             name=unfinished.name,

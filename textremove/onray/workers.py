@@ -18,9 +18,12 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from textremove.onray.batch_norm import synchronise_batch_norm
 from textremove.onray.tracking import join_run
 from textremove.onray.training_job import WorkerOrders
+from textremove.segment.training import SegmenterTrainConfig
 from textremove.tracking import Tracker
 
 Progress = TypeVar("Progress")
@@ -75,7 +78,7 @@ def sum_over_workers(values: np.ndarray, device: torch.device) -> np.ndarray:
 def average_buffers(model: nn.Module) -> None:
     """Averages floating buffers (batch norm's running statistics) over workers, so that all are one model.
 
-    In training, every worker normalises by its own share of the batch.
+    They are the same already where batch norm is synchronised.
     """
     if not dist.is_initialized():
         return
@@ -83,6 +86,14 @@ def average_buffers(model: nn.Module) -> None:
         if buffer.is_floating_point():
             dist.all_reduce(buffer)
             buffer /= dist.get_world_size()
+
+
+def in_parallel(model: nn.Module, config: SegmenterTrainConfig) -> DistributedDataParallel:
+    """Wraps a model so that gradients are averaged over workers, and batch norm is synchronised if asked."""
+    if config.sync_batch_norm:
+        synchronise_batch_norm(model)
+    wrapped: DistributedDataParallel = ray.train.torch.prepare_model(model, move_to_device=False)
+    return wrapped
 
 
 def save_state(folder: Path, *, state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:

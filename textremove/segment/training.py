@@ -1,6 +1,6 @@
-"""What training a segmenter is made of: the loss, the settings, the optimizer (paper section 4.2).
+"""What training a segmenter is made of: loss, settings, optimizer, step (paper section 4.2).
 
-Plain single-device PyTorch; `textremove.onray` runs it over workers.
+Plain PyTorch; `textremove.onray` runs it over workers.
 
 Legend of axes: B batch, C channels, H height, W width, L tokens.
 """
@@ -8,12 +8,14 @@ Legend of axes: B batch, C channels, H height, W width, L tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from textremove.segment.conditioned_unet import ConditionedUNet
 from textremove.segment.preprocess import normalise
@@ -26,6 +28,9 @@ class SegmenterTrainConfig:
     Attributes:
         epochs: At most this many passes over the training split.
         batch_size: Examples in a step, over all workers together.
+        micro_batch_size: At most so many of them go through a worker's model at a time, their gradients are
+            added up; 0 for all of its share.
+        sync_batch_norm: Whether batch norm is taken over the batches of all workers, not of each.
         learning_rate: AdamW's base rate.
         text_learning_rate: Its rate for the text encoder; 0 freezes it.
         weight_decay: AdamW's decoupled weight decay.
@@ -43,6 +48,8 @@ class SegmenterTrainConfig:
 
     epochs: int = 40
     batch_size: int = 16
+    micro_batch_size: int = 0
+    sync_batch_norm: bool = True
     learning_rate: float = 1e-4
     text_learning_rate: float = 1e-5
     weight_decay: float = 1e-2
@@ -113,6 +120,68 @@ def build_optimizer(model: ConditionedUNet, config: SegmenterTrainConfig) -> tor
     return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
 
 
+class TrainingStep:
+    """Steps of an optimizer on batches, which are taken in parts where they are too large.
+
+    Args:
+        model: To be trained.
+        config: Loss, clipping, size of the parts.
+        optimizer: Of its parameters.
+        bfloat16: Whether to compute in bfloat16 where that is safe.
+        wrapped: Called in training instead of the model; exchanges gradients with other workers.
+    """
+
+    def __init__(
+        self,
+        model: ConditionedUNet,
+        config: SegmenterTrainConfig,
+        optimizer: torch.optim.Optimizer,
+        *,
+        bfloat16: bool,
+        wrapped: DistributedDataParallel | None = None,
+    ) -> None:
+        self.model, self.config, self.optimizer = model, config, optimizer
+        self.bfloat16, self.wrapped = bfloat16, wrapped
+        self.device = next(model.parameters()).device
+
+    def __call__(self, pictures: np.ndarray, masks: np.ndarray, prompts: list[str]) -> Tensor:
+        """Takes a step on this worker's share of a batch, arguments as `losses`; gives its mean loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        count, total = len(prompts), torch.zeros((), device=self.device)
+        most = self.config.micro_batch_size or count
+        for start in range(0, count, most):
+            part = slice(start, start + most)
+            # Gradients are exchanged once, with the last part.
+            waits = self.wrapped is not None and start + most < count
+            with self.wrapped.no_sync() if self.wrapped and waits else nullcontext():
+                loss_B, _ = self.losses(
+                    self.wrapped or self.model, pictures[part], masks[part], prompts[part]
+                )
+                (loss_B.sum() / count).backward()
+            total += loss_B.detach().sum()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        self.optimizer.step()
+        return total / count
+
+    def losses(
+        self, model: nn.Module, pictures: np.ndarray, masks: np.ndarray, prompts: list[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Computes loss per example, float32 (B,), and logits, float32 (B, 1, H, W).
+
+        Args:
+            model: The model, or what is wrapped around it.
+            pictures: RGB uint8 (B, H, W, 3).
+            masks: uint8 (B, H, W), 255 = object.
+            prompts: B refined prompts.
+        """
+        mask_B1HW = (torch.from_numpy(masks)[:, None].float() / 255).to(self.device)
+        input_ids_BL, attention_mask_BL = (ids.to(self.device) for ids in self.model.tokenize(prompts))
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            logits_B1HW = model(normalise(pictures).to(self.device), input_ids_BL, attention_mask_BL)
+        logits_B1HW = logits_B1HW.float()
+        return segmentation_loss(logits_B1HW, mask_B1HW, self.config), logits_B1HW
+
+
 def pretrain(
     model: ConditionedUNet,
     pictures: np.ndarray,
@@ -146,6 +215,7 @@ def pretrain(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=rates, total_steps=num_steps, pct_start=0.1
     )
+    take_step = TrainingStep(model, config, optimizer, bfloat16=True)
     model.train()
     for step in range(num_steps):
         chosen = rng.integers(len(pictures), size=config.batch_size)
@@ -153,14 +223,7 @@ def pretrain(
         for k in np.flatnonzero(rng.random(config.batch_size) < (0.5 if config.flip else 0)):
             picture_BHWC[k], mask_BHW[k] = picture_BHWC[k, :, ::-1].copy(), mask_BHW[k, :, ::-1].copy()
             texts[k] = flip_prompt(texts[k])
-        mask_B1HW = torch.from_numpy(mask_BHW)[:, None].float() / 255
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits_B1HW = model(normalise(picture_BHWC), *model.tokenize(texts))
-        loss = segmentation_loss(logits_B1HW.float(), mask_B1HW, config).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        optimizer.step()
+        loss = take_step(picture_BHWC, mask_BHW, texts)
         schedule.step()
         progress("segmenter", step, num_steps, loss.item())
         if on_checkpoint is not None and (step + 1) % 1000 == 0:
