@@ -1,6 +1,6 @@
 """Checks that a user runs on their own trained segmenter: `pytest tests/model --model DIR [--dataset DIR]`.
 
-Without --model, the one that comes with the package is checked. The photos are those of a prepared set's test
+`--model tiny` checks the one that comes with the package. The photos are those of a prepared set's test
 split, or procedural scenes when no --dataset is given.
 """
 
@@ -80,7 +80,15 @@ def _case(name: str, said: Mapping[str, str], image: bytes, mask: bytes, truth: 
 
 
 @pytest.fixture(scope="module")
-def photos(pytestconfig: pytest.Config) -> Photos:
+def segmenter(pytestconfig: pytest.Config) -> Segmenter:
+    model = pytestconfig.getoption("--model")
+    if not model:
+        pytest.skip("say which segmenter to check: --model DIR, or --model tiny for the one of the package")
+    return load_segmenter(model, device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="module")
+def photos(segmenter: Segmenter, pytestconfig: pytest.Config) -> Photos:
     dataset = pytestconfig.getoption("--dataset")
     by_photo: dict[str, list[Case]] = defaultdict(list)
     for photo, case in _prepared_cases(dataset) if dataset else _scene_cases():
@@ -89,12 +97,6 @@ def photos(pytestconfig: pytest.Config) -> Photos:
         by_photo[photo].append(case)
     classes = sorted({case.object_class for cases in by_photo.values() for case in cases})
     return Photos(cases=[cases[0] for cases in by_photo.values()], by_photo=by_photo, classes=classes)
-
-
-@pytest.fixture(scope="module")
-def segmenter(pytestconfig: pytest.Config) -> Segmenter:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_segmenter(pytestconfig.getoption("--model") or "tiny", device=device)
 
 
 @pytest.fixture(scope="module")
