@@ -173,7 +173,6 @@ class _Chain:
                 # Gentle, as the shipped weights have seen many more scenes than these.
                 learning_rate=2e-4,
                 text_learning_rate=2e-4,
-                absent_share=0.2,  # as in the recipe, or they would forget it
                 seed=self.config.seed,
             ),
             tracking=self.tracking,
