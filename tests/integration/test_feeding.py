@@ -44,7 +44,7 @@ def global_batches(batches: list[list[tuple[np.ndarray, dict[str, np.ndarray]]]]
 
 def streamed(squares: StreamedSquares, size: int) -> list[list[str]]:
     """Through `streaming_split`, as the workers do, with readers in processes of their own."""
-    together = squares.together(size)
+    together = Share.of(Place(rank=0, size=size), squares.order, most=16).together
     dataset = squares.dataset(EPOCHS, together=together)
     parts = dataset.streaming_split(size, equal=True)
     read = ray.remote(num_cpus=0)(lambda part, rows: list(part.iter_batches(batch_size=rows)))

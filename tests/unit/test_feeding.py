@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from textremove.onray.feeding import Order, Share, StreamedSquares, WindowReader
+from textremove.onray.feeding import COLUMNS, Share
+from textremove.onray.row_files import RowFiles
+from textremove.onray.windows import Order, WindowReader
 from textremove.onray.workers import Place
 from textremove.pipe.prepared import DATASET_FILE
 from textremove.schema import EXAMPLE_SCHEMA, SCHEMA_VERSION
@@ -48,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def epoch_of(folder: Path, order: Order, epoch: int) -> list[int]:
-    reader = WindowReader(str(folder), order)
+    reader = WindowReader(RowFiles.of_training(str(folder), COLUMNS), order)
     tables = [reader.read(epoch, number) for number in range(reader.num_windows)]
     rows = pa.concat_tables(tables)
     assert rows["prompt"].to_pylist() == [f"thing {int(i)} at the left" for i in rows["image"].to_pylist()]
@@ -100,8 +102,8 @@ def test_shares_make_up_the_batch_whatever_the_number_of_workers(size: int, toge
     assert sorted(positions.tolist()) == list(range(24))
 
 
-def test_blocks_are_bounded_and_divide_the_share(folder: Path) -> None:
+def test_blocks_are_bounded_and_divide_the_share() -> None:
     order = Order(num_rows=NUM_ROWS, batch_size=256, seed=0)
-    squares = StreamedSquares(data=str(folder), side=512, order=order)
-    assert squares.together(1) == squares.together(4) == 16
-    assert squares.together(32) == 8
+    shares = [Share.of(Place(rank=0, size=size), order, most=16) for size in (1, 4, 32)]
+    assert [share.together for share in shares] == [16, 16, 8]
+    assert Share.of(Place(rank=0, size=1), Order(num_rows=9, batch_size=34, seed=0), most=16).together == 2

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from textremove.checkpoint import load_tensors
 from textremove.errors import ConfigError
-from textremove.onray.feeding import Order, StoredSquares, StreamedSquares
+from textremove.onray.feeding import StoredSquares, StreamedSquares
 from textremove.onray.progress import Say, voice
 from textremove.onray.segmenter_loop import BEST_FOLDER, Progress, SegmenterLoop, train_segmenter_worker
 from textremove.onray.trainer import MODEL_ARTIFACT, as_json, fit, last_checkpoint
@@ -26,6 +26,7 @@ from textremove.onray.training_job import (
     provenance,
     training_run,
 )
+from textremove.onray.windows import Order
 from textremove.onray.workers import STATE_FILE, restored
 from textremove.pipe.prepared import count_prepared, prepared_rows
 from textremove.places import PLACES
