@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from textremove.errors import UserError
+from textremove.inpaint.objective import InpaintTrainConfig
 from textremove.onray.evaluate import EvaluateJob, evaluate
 from textremove.onray.finetune_inpainter import InpainterJob, finetune_inpainter
 from textremove.onray.tracking import TrackingConfig
@@ -72,6 +73,15 @@ def test_inpainter_mistakes(prepared: Path, tmp_path: Path) -> None:
     assert "unknown base 'nonsense'; choose tiny" in line(base="nonsense")
     assert "need at least one training example each" in line(num_workers=9)
     assert "--init nowhere: no such folder" in line(init="nowhere")
+    for option, training in {
+        "--accumulation": InpaintTrainConfig(accumulation=0),
+        "--box-masks is a share": InpaintTrainConfig(box_masks=1.5),
+        "--random-masks is a share": InpaintTrainConfig(random_masks=-0.1),
+        "--ema-decay goes": InpaintTrainConfig(ema_decay=1.0),
+        "--min-snr-gamma": InpaintTrainConfig(min_snr_gamma=-1.0),
+    }.items():
+        assert option in line(training=training)
+    assert "the VAE of" in line(base=str(tmp_path))
 
 
 def test_evaluation_mistakes(prepared: Path, tmp_path: Path) -> None:

@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 
 from textremove.errors import ConfigError, DatasetError
+from textremove.inpaint.holes import HoleConfig
+from textremove.inpaint.latents import load_encoder
 from textremove.onray.datasets import read_prepared
+from textremove.onray.inpainter_squares import PICTURE_COLUMNS
+from textremove.onray.latents import EncodeJob, cached_latents, read_latents
 from textremove.onray.prepare import PAGE_FILE, PrepareConfig, prepare
+from textremove.onray.row_files import RowFiles
 from textremove.pipe.prepared import DATASET_FILE, prepared_rows, read_dataset_info
 from textremove.schema import SPLITS
 from textremove.storage import open_store
+
+from .conftest import PlainModels
 
 pytestmark = pytest.mark.integration
 
@@ -59,6 +66,28 @@ def test_prepared_from_s3_to_s3_it_is_what_it_is_on_disk(
     assert sorted(map(str, streamed)) == sorted(map(str, ours))
     with pytest.raises(ConfigError, match="is there already and not empty"):
         prepare(job)
+
+
+def test_latents_are_kept_on_s3(
+    ray_session: None, bucket: str, prepared_scenes: Path, plain_models: PlainModels
+) -> None:
+    encoder, lines = load_encoder(plain_models.inpainter), []
+    job = EncodeJob(
+        rows=RowFiles.of_training(str(prepared_scenes), PICTURE_COLUMNS).first(70),
+        fingerprint="scenes",
+        base=plain_models.inpainter,
+        holes=HoleConfig(),
+        seed=0,
+        location=f"{bucket}/latents",
+        num_actors=1,
+        gpu=False,
+        cpus=0.5,
+    )
+    rows = cached_latents(job, encoder, say=lines.append)
+    assert len(rows.files) == len(open_store(f"{bucket}/latents").files(".parquet")) > 1
+    assert len(read_latents(rows.read(0, [1, 0]).to_pydict())) == 2
+    assert cached_latents(job, encoder, say=lines.append) == rows
+    assert lines[-1].endswith("already")
 
 
 def test_what_is_not_there_is_one_line(ray_session: None, bucket: str) -> None:

@@ -108,13 +108,14 @@ def adapter(
     store: TrackingConfig,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """An adapter on a random base, after one epoch on two workers."""
+    """An adapter on a random base, after one epoch; on two workers it is trained in test_finetune.py."""
     job = InpainterJob(
         data=prepared_scenes,
         out=tmp_path_factory.mktemp("adapter") / "adapter",
         base=plain_models.inpainter,
         num_validation=5,
         training=InpaintTrainConfig(epochs=1, batch_size=8, learning_rate=1e-2),
+        num_workers=0,
         tracking=store,
     )
     result = finetune_inpainter(job, say=lambda line: None)

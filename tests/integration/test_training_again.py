@@ -15,9 +15,9 @@ import pytest
 from ray import cloudpickle
 
 from textremove.onray import train_segmenter as module
-from textremove.onray.feeding import Order, StoredSquares, StreamedSquares
 from textremove.onray.tracking import TrackingConfig, mlflow_client
 from textremove.onray.train_segmenter import SegmenterJob, SegmenterResult, train_segmenter
+from textremove.onray.windows import Order
 from textremove.onray.workers import Place
 from textremove.pipe.prepared import count_prepared
 
@@ -71,15 +71,16 @@ def test_one_worker_learns_what_two_do(
 class KilledOnce:
     """Feeds training, and kills the second worker the first time it is in the middle of the third epoch."""
 
-    squares: StoredSquares | StreamedSquares
+    feed: Any
     marker: Path
 
     @property
     def order(self) -> Order:
-        return self.squares.order
+        order: Order = self.feed.order
+        return order
 
-    def batches(self, place: Place, *, epochs: range) -> Generator[Any]:
-        for number, batch in enumerate(self.squares.batches(place, epochs=epochs)):
+    def batches(self, place: Place, *, epochs: range, **given: Any) -> Generator[Any]:
+        for number, batch in enumerate(self.feed.batches(place, epochs=epochs, **given)):
             epoch, step = divmod(number, self.order.num_steps)
             middle = (3 - epochs.start, self.order.num_steps // 2)
             if place.rank == 1 and (epoch, step) == middle and not self.marker.exists():

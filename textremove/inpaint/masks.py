@@ -19,6 +19,14 @@ def dilate(mask: np.ndarray, pixels: int) -> np.ndarray:
     return cv2.dilate(mask, kernel)
 
 
+def boxed(mask: np.ndarray) -> np.ndarray:
+    """Fills the bounding box of a mask: uint8 (height, width), 0 or 255; empty stays empty."""
+    left, top, width, height = cv2.boundingRect(mask)
+    filled = np.zeros(mask.shape, np.uint8)
+    filled[top : top + height, left : left + width] = 255
+    return filled
+
+
 def random_mask(
     rng: np.random.Generator, side: int, *, center: tuple[float, float] | None = None
 ) -> np.ndarray:

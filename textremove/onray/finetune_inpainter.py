@@ -7,23 +7,30 @@ import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import ray
 
 from textremove.atomic import atomic_dir
 from textremove.checkpoint import write_manifest
 from textremove.errors import ConfigError
+from textremove.inpaint.holes import HoleConfig
+from textremove.inpaint.latents import LatentEncoder, load_encoder
 from textremove.inpaint.lora import KIND, LoraSpec
 from textremove.inpaint.objective import InpaintTrainConfig
-from textremove.onray.datasets import read_prepared
+from textremove.onray.inpainter_feeding import CachedLatents, EncodedEachTime
 from textremove.onray.inpainter_loop import (
     ADAPTER_FOLDER,
-    PICTURE_COLUMNS,
     InpainterLoop,
     TuningProgress,
     finetune_inpainter_worker,
 )
+from textremove.onray.inpainter_squares import PICTURE_COLUMNS
+from textremove.onray.latents import EncodeJob, cached_latents
+from textremove.onray.models import absolute as absolute_model
 from textremove.onray.progress import Say, voice
-from textremove.onray.trainer import MODEL_ARTIFACT, as_json, fit, last_checkpoint
+from textremove.onray.row_files import RowFiles
+from textremove.onray.trainer import MODEL_ARTIFACT, as_json, cpus_per_worker, fit, last_checkpoint
 from textremove.onray.training_job import (
     SCRATCH,
     TINY,
@@ -33,9 +40,11 @@ from textremove.onray.training_job import (
     provenance,
     training_run,
 )
+from textremove.onray.windows import Order
 from textremove.onray.workers import STATE_FILE, restored
 from textremove.pipe.prepared import check_truth, count_prepared
 from textremove.presets import INPAINTERS, resolve_base, shipped
+from textremove.storage import absolute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +58,10 @@ class InpainterJob(TrainingJob):
             the folder of one to train further.
         limit: Training examples at most; 0 for all.
         num_validation: Validation examples at most; 0 for all.
+        cache_latents: Whether every example is encoded once and its latents are kept for all epochs and for
+            the next run, with one hole; otherwise each step runs the VAE, and holes are drawn anew in every
+            epoch. "auto" keeps latents unless there are random masks.
+        latents: Folder for kept latents, a path or an s3:// address; by default one beside `data`.
         lora: The adapter's shape.
         training: Rates, epochs, batches.
     """
@@ -57,6 +70,8 @@ class InpainterJob(TrainingJob):
     init: str = SCRATCH
     limit: int = 0
     num_validation: int = 256
+    cache_latents: Literal["auto", "true", "false"] = "auto"
+    latents: str = ""
     lora: LoraSpec = field(default_factory=LoraSpec)
     training: InpaintTrainConfig = field(default_factory=InpaintTrainConfig)
 
@@ -98,12 +113,12 @@ def finetune_inpainter(job: InpainterJob, *, say: Say = print) -> InpainterResul
     Raises:
         UserError: Something of the job cannot be used as it is; nothing is written.
     """
-    info = _check(job)
+    info, encoder = _check(job)
     started_from = _started_from(job)
     say(f"starting from {started_from}")
     with training_run(job, "finetune_inpainter", started_from=started_from, info=info) as run:
         started = time.monotonic()
-        adapter, progress = _fit(job, run, say)
+        adapter, progress = _fit(job, run, encoder, info, say)
         result = _result(job, progress, run_id=run.tracker.run_id)
         metadata = _metadata(job, result) | provenance(job, run, info)
         metadata["training_seconds"] = round(time.monotonic() - started, 1)
@@ -116,19 +131,26 @@ def finetune_inpainter(job: InpainterJob, *, say: Say = print) -> InpainterResul
     return result
 
 
-def _check(job: InpainterJob) -> dict[str, Any]:
-    """Complains about the job before anything slow starts; gives what dataset.json says."""
-    info = check_job(job, epochs=job.training.epochs, batch_size=job.training.batch_size)
+def _check(job: InpainterJob) -> tuple[dict[str, Any], LatentEncoder]:
+    """Complains about the job before anything slow starts; gives what dataset.json says, and the VAE."""
+    training = job.training
+    info = check_job(job, epochs=training.epochs, batch_size=training.batch_size)
     check_truth(job.data)
     if job.limit < 0 or job.num_validation < 0:
         raise ConfigError("--limit and --num-validation take a positive number, or 0 for no limit")
-    if job.lora.rank < 1:
-        raise ConfigError("--rank must be at least 1")
+    if job.lora.rank < 1 or training.accumulation < 1:
+        raise ConfigError("--rank and --accumulation must be at least 1")
     available = min(count_prepared(job.data, split="train"), job.limit or 2**62)
     if available < max(job.num_workers, 1):
         raise ConfigError(
             f"{job.num_workers} workers need at least one training example each, not {available}"
         )
+    shares = {"box-masks": training.box_masks, "random-masks": training.random_masks}
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ConfigError(f"--{name} is a share of the examples, from 0 to 1")
+    if not 0 <= training.ema_decay < 1 or training.min_snr_gamma < 0:
+        raise ConfigError("--ema-decay goes from 0 to below 1, --min-snr-gamma from 0 up; 0 is without")
     init = _init_folder(job)
     if init is not None and not init.is_dir():
         raise ConfigError(f"--init {job.init}: no such folder; give scratch, tiny or an adapter's folder")
@@ -136,7 +158,7 @@ def _check(job: InpainterJob) -> dict[str, Any]:
     if not Path(base).is_dir() and base.count("/") != 1:
         names = ", ".join(name for name in INPAINTERS if resolve_base(name) != name)
         raise ConfigError(f"unknown base {job.base!r}; choose {names}, a local folder or a hub id")
-    return info
+    return info, load_encoder(base)
 
 
 def _init_folder(job: InpainterJob) -> Path | None:
@@ -152,18 +174,20 @@ def _started_from(job: InpainterJob) -> str:
     return "the shipped tiny adapter" if job.init == TINY else f"the adapter in {job.init}"
 
 
-def _fit(job: InpainterJob, run: TrainingRun, say: Say) -> tuple[Path, TuningProgress]:
+def _fit(
+    job: InpainterJob, run: TrainingRun, encoder: LatentEncoder, info: dict[str, Any], say: Say
+) -> tuple[Path, TuningProgress]:
     """Trains; gives the adapter's folder, inside the unfinished run's, and where training stands."""
-    base = resolve_base(job.base)
-    dataset = read_prepared(job.data, split="train").select_columns(list(PICTURE_COLUMNS))
     with voice(say, num_workers=job.num_workers) as worker_say:
         orders = run.orders(job, worker_say)
+        latents = training_latents(job, encoder, fingerprint=info["fingerprint"], gpu=orders.gpu, say=say)
         loop = InpainterLoop(
             orders=orders,
-            base=str(Path(base).resolve()) if Path(base).is_dir() else base,
+            base=absolute_model(resolve_base(job.base)),
             lora=job.lora,
             init=str(_init_folder(job) or ""),
             training=job.training,
+            latents=latents,
             num_validation=job.num_validation,
         )
         result = fit(
@@ -172,12 +196,40 @@ def _fit(job: InpainterJob, run: TrainingRun, say: Say) -> tuple[Path, TuningPro
             unfinished=run.unfinished,
             num_workers=job.num_workers,
             gpu=orders.gpu,
-            dataset=dataset.limit(job.limit) if job.limit else dataset,
         )
     adapter = run.unfinished.storage / ADAPTER_FOLDER
     with last_checkpoint(result, num_workers=job.num_workers) as folder:
         shutil.copytree(folder / ADAPTER_FOLDER, adapter, dirs_exist_ok=True)
         return adapter, restored(TuningProgress, json.loads((folder / STATE_FILE).read_text()))
+
+
+def training_latents(
+    job: InpainterJob, encoder: LatentEncoder, *, fingerprint: str, gpu: bool, say: Say
+) -> CachedLatents | EncodedEachTime:
+    """Where the training batches come from; encodes what is to be kept and is not there yet."""
+    training, num_workers = job.training, max(job.num_workers, 1)
+    rows = RowFiles.of_training(absolute(job.data), PICTURE_COLUMNS).first(job.limit)
+    holes = HoleConfig(box_masks=training.box_masks, random_masks=training.random_masks)
+    order = Order(
+        num_rows=rows.num_rows,
+        batch_size=training.batch_size * training.accumulation * num_workers,
+        seed=training.seed,
+    )
+    if job.cache_latents == "false" or (job.cache_latents == "auto" and training.random_masks):
+        say("every step runs the VAE; latents are not kept")
+        return EncodedEachTime(rows=rows, order=order, holes=holes, resolution=encoder.resolution)
+    encoding = EncodeJob(
+        rows=rows,
+        fingerprint=fingerprint,
+        base=absolute_model(resolve_base(job.base)),
+        holes=holes,
+        seed=training.seed,
+        location=job.latents,
+        num_actors=num_workers,
+        gpu=gpu,
+        cpus=cpus_per_worker(num_workers, ray.cluster_resources().get("CPU", 0.0)),
+    )
+    return CachedLatents(rows=cached_latents(encoding, encoder, say=say), order=order)
 
 
 def _result(job: InpainterJob, progress: TuningProgress, *, run_id: str) -> InpainterResult:

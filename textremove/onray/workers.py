@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import ray.train
@@ -25,6 +25,9 @@ from textremove.onray.tracking import join_run
 from textremove.onray.training_job import WorkerOrders
 from textremove.segment.training import SegmenterTrainConfig
 from textremove.tracking import Tracker
+
+if TYPE_CHECKING:
+    from torch.distributed.checkpoint.stateful import Stateful
 
 Progress = TypeVar("Progress")
 
@@ -96,13 +99,31 @@ def in_parallel(model: nn.Module, config: SegmenterTrainConfig) -> DistributedDa
     return wrapped
 
 
-def save_state(folder: Path, *, state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
+def exchange_gradients(model: nn.Module) -> DistributedDataParallel:
+    """Wraps a model so that gradients are averaged over workers, and nothing else is ever exchanged.
+
+    DistributedDataParallel would broadcast all weights once, a frozen base's as well. Every worker loads or
+    draws its own instead; `same_on_all` says whether they are the same.
+    """
+    devices = [parameter.device for parameter in model.parameters()][:1]
+    return DistributedDataParallel(
+        model, device_ids=devices if devices[0].type == "cuda" else None, init_sync=False
+    )
+
+
+def same_on_all(digest: str, device: torch.device) -> bool:
+    """Whether all workers have the same hex digest."""
+    mine = np.array([int(digest[k : k + 8], 16) for k in range(0, len(digest), 8)], np.float64)
+    return bool((sum_over_workers(mine, device) == mine * my_place().size).all())
+
+
+def save_state(folder: Path, *, state: Mapping[str, Any], optimizer: Stateful) -> None:
     """Writes what training needs to go on besides the model: JSON, and the optimizer's tensors."""
     (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
     torch.save(optimizer.state_dict(), folder / OPTIMIZER_FILE)
 
 
-def load_state(folder: Path, *, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Any]:
+def load_state(folder: Path, *, optimizer: Stateful, device: torch.device) -> dict[str, Any]:
     """Reads what `save_state` wrote. The optimizer's file is read as tensors only: it can run no code."""
     optimizer.load_state_dict(torch.load(folder / OPTIMIZER_FILE, map_location=device, weights_only=True))
     state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
