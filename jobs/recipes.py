@@ -22,6 +22,7 @@ SEGMENTER_RECIPES: Mapping[str, SegmenterJob] = {
         data=tyro.MISSING,
         out=tyro.MISSING,
         architecture="tiny",
+        precision="bfloat16",
         training=SegmenterTrainConfig(
             epochs=6, batch_size=24, learning_rate=2e-3, text_learning_rate=2e-3, plateau_patience=1
         ),

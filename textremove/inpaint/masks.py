@@ -29,14 +29,6 @@ def boxed(mask: np.ndarray) -> np.ndarray:
     return filled
 
 
-def boxed(mask: np.ndarray) -> np.ndarray:
-    """Fills the bounding box of a mask: uint8 (height, width), 0 or 255; empty stays empty."""
-    left, top, width, height = cv2.boundingRect(mask)
-    filled = np.zeros(mask.shape, np.uint8)
-    filled[top : top + height, left : left + width] = 255
-    return filled
-
-
 def random_mask(
     rng: np.random.Generator, side: int, *, center: tuple[float, float] | None = None
 ) -> np.ndarray:
