@@ -128,8 +128,9 @@ def test_kept_latents_teach_what_the_vae_itself_does(
     )
     result = finetune_inpainter(job, say=lines.append)
     assert any("every step runs the VAE" in line for line in lines)
-    assert losses(result)[0] == pytest.approx(losses(on_one)[0], rel=1e-3)
-    assert losses(result)[1] != pytest.approx(losses(on_one)[1], rel=1e-3)
+    first, second = np.abs(losses(result)[:2] / losses(on_one)[:2] - 1)
+    assert first.max() < 5e-5, first
+    assert second[0] > 1e-4, second
 
 
 @pytest.fixture

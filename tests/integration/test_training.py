@@ -68,7 +68,7 @@ def test_validation_counts_every_row_once_over_two_workers(
         losses = []
         for row in rows:
             square = to_square(row, side=64)
-            mask_B1HW = torch.from_numpy(square["mask"])[None, None].float() / 255
+            mask_B1HW = torch.tensor(square["mask"])[None, None].float() / 255
             with torch.no_grad():
                 logits_B1HW = model(normalise(square["image"][None]), *model.tokenize([row["prompt"]]))
             losses.append(segmentation_loss(logits_B1HW, mask_B1HW, QUICK).item())

@@ -49,7 +49,8 @@ def test_one_worker_learns_what_two_do(
 ) -> None:
     """The same batches and one batch norm leave errors of rounding, which a step multiplies by its rate.
 
-    1% is promised; here, other batches would be within that too, and rounding makes some 0.01%.
+    1% is promised, of validation losses. Training losses, in which no running statistics have a part, tell
+    other batches from the same ones.
     """
     keep_nothing_decoded(monkeypatch)
     job = SegmenterJob(
@@ -63,8 +64,9 @@ def test_one_worker_learns_what_two_do(
     one = train_segmenter(job, say=lambda line: None)
     assert count_prepared(uneven_scenes, split="train") % 2 == 1
     assert len(one.history) == 3
-    differences = np.abs(losses(one) / losses(trained) - 1)
-    assert differences.max() < 0.001, differences
+    train, validation = np.abs(losses(one) / losses(trained) - 1).T
+    assert train.max() < 0.001, train
+    assert validation.max() < 0.01, validation
 
 
 @dataclass(frozen=True)
