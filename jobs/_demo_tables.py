@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from textremove.onray.batch import BatchResult
-from textremove.onray.evaluate import BASE, CLASSICAL, LORA, Evaluation
+from textremove.onray.evaluated_models import BASE, CLASSICAL, LORA
+from textremove.onray.evaluation import Evaluation
 from textremove.onray.finetune_inpainter import InpainterResult
 from textremove.onray.runs import Comparison
 from textremove.onray.scorer import LOCATION_PRIOR

@@ -26,7 +26,8 @@ from textremove.inpaint.objective import InpaintTrainConfig
 from textremove.onray.batch import BatchConfig, BatchResult, run_batch
 from textremove.onray.batch import describe as describe_batch
 from textremove.onray.cluster import connect
-from textremove.onray.evaluate import EvaluateJob, Evaluation, evaluate
+from textremove.onray.evaluate import EvaluateJob, evaluate
+from textremove.onray.evaluation import Evaluation
 from textremove.onray.finetune_inpainter import InpainterJob, InpainterResult, finetune_inpainter
 from textremove.onray.prepare import PrepareConfig, prepare
 from textremove.onray.registry import CHAMPION, PromoteJob, promote

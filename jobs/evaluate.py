@@ -1,12 +1,21 @@
-"""Scores of segmenters and inpainters on the prepared test split, in one table."""
+"""Scores of segmenters and inpainters on a prepared split: a page, and one table in the shell."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from jobs._main import run
-from textremove.onray.evaluate import METRICS_FILE, EvaluateJob, Evaluation, evaluate
+from textremove.onray.evaluate import PAGE_FILE, EvaluateJob, evaluate
+from textremove.onray.evaluation import METRICS_FILE, Evaluation
 from textremove.onray.scorer import LOCATION_PRIOR
+from textremove.report.scores import with_interval
+from textremove.statistics import Estimate
+
+_SEGMENT_COLUMNS = {
+    "box_dice": "box Dice", "box_iou": "box IoU", "raw_dice": "raw Dice", "raw_iou": "raw IoU",
+    "raw_box_dice": "raw/box Dice", "found": "found", "seconds": "seconds",
+}  # fmt: skip
+_INPAINT_COLUMNS = {"psnr": "PSNR (dB)", "pooled_psnr": "pooled PSNR", "seconds": "seconds"}
 
 
 def main(job: EvaluateJob) -> None:
@@ -15,18 +24,16 @@ def main(job: EvaluateJob) -> None:
     print(describe(result, split=job.split))
     if result.run_id:
         print(f"MLflow run {result.run_id}")
-    print(f"wrote {result.out} (means: {result.out / METRICS_FILE}; scores of every example: *.parquet)")
+    print(f"wrote {result.out} (to look at: {result.out / PAGE_FILE}; figures: {result.out / METRICS_FILE}; "
+          "scores of every example: *.parquet)")  # fmt: skip
 
 
 def describe(result: Evaluation, *, split: str) -> str:
-    """Says the scores as tables for a person."""
+    """Says the scores as tables for a person, what decides with its 95% interval."""
     parts = []
     if result.segmenters:
-        columns = {"box_dice": "box Dice", "box_iou": "box IoU", "raw_dice": "raw Dice", "raw_iou": "raw IoU",
-                   "found": "found", "seconds": "seconds"}  # fmt: skip
-        parts.append(
-            _table(f"segmenters, {result.num_examples:,} {split} examples", result.segmenters, columns)
-        )
+        title = f"segmenters, {result.num_examples:,} {split} examples"
+        parts.append(_table(title, result.segment.models, _SEGMENT_COLUMNS, digits=3))
         prior = result.segmenters[LOCATION_PRIOR]["box_dice"]
         for name, scores in result.segmenters.items():
             if name != LOCATION_PRIOR and prior:
@@ -34,17 +41,22 @@ def describe(result: Evaluation, *, split: str) -> str:
                     f"{name} has {scores['box_dice'] / prior:.2f} times the location prior's box Dice"
                 )
     if result.inpainters:
-        columns = {"psnr": "PSNR (dB)", "pooled_psnr": "pooled PSNR", "seconds": "seconds"}
         title = f"inpainters inside the true masks, {result.num_examples:,} {split} examples"
-        parts.append(_table(title, result.inpainters, columns))
+        parts.append(_table(title, result.inpaint.models, _INPAINT_COLUMNS, digits=2))
     return "\n".join(parts)
 
 
-def _table(title: str, rows: Mapping[str, Mapping[str, float]], columns: Mapping[str, str]) -> str:
+def _table(
+    title: str, rows: Mapping[str, Mapping[str, Estimate]], columns: Mapping[str, str], *, digits: int
+) -> str:
+    """The first column with its interval, the others without: a shell is narrow."""
+    first = next(iter(columns))
     width = max(len(name) for name in rows) + 2
-    lines = [title, " " * width + "".join(f"{heading:>13}" for heading in columns.values())]
+    lines = [title, " " * width + "".join(f"{h:>{22 if c == first else 13}}" for c, h in columns.items())]
     for name, scores in rows.items():
-        lines.append(f"{name:<{width}}" + "".join(f"{scores[column]:>13.4f}" for column in columns))
+        cells = [f"{with_interval(scores[first], digits):>22}"]
+        cells += [f"{scores[column].mean:>13.{digits}f}" for column in columns if column != first]
+        lines.append(f"{name:<{width}}" + "".join(cells))
     return "\n".join(lines)
 
 

@@ -84,3 +84,14 @@ def test_evaluation_mistakes(prepared: Path, tmp_path: Path) -> None:
     assert "unknown segmenter 'nonsense'" in line(segmenter=("nonsense",))
     assert "no such folder" in line(adapter=str(tmp_path / "missing"))
     assert "nothing to evaluate" in line(base="")
+    assert "unknown inpainter 'nonsense'" in line(base="nonsense")
+    assert "tiny twice" in line(segmenter=("tiny", "tiny"))
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "thesis.txt").touch()
+    assert "not empty" in line(out=tmp_path / "used")
+    without = json.loads((prepared / DATASET_FILE).read_text()) | {"settings": {"with_truth": False}}
+    (prepared / DATASET_FILE).write_text(json.dumps(without))
+    assert "--base '' to evaluate segmenters alone" in line()
+    files = [entry for entry in without["files"] if entry["split"] != "test"]
+    (prepared / DATASET_FILE).write_text(json.dumps(without | {"files": files}))
+    assert "has no test examples" in line(segmenter=("tiny",), base="")

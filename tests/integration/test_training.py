@@ -246,7 +246,19 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
         pooled_psnr(telea.squared_error, telea.num_pixels)
     )
     assert inpaint.groupby("example_id").seed.nunique().eq(1).all()  # all inpainters share it
-    assert json.loads((result.out / "metrics.json").read_text())["num_examples"] == len(ids)
+    metrics = json.loads((result.out / "metrics.json").read_text())
+    assert metrics["num_examples"] == len(ids)
+    estimate = metrics["statistics"]["segment"]["models"]["segmenter"]["box_dice"]
+    assert estimate["low"] < metrics["segmenters"]["segmenter"]["box_dice"] < estimate["high"]
+
+    html = (result.out / "evaluation.html").read_text("utf-8")
+    assert html.count("Worst: “") == html.count("Best: “") > 0
+    client = mlflow_client(str(store.tracking_uri))
+    logged = client.get_run(result.run_id).data.metrics
+    assert logged["location-prior.box_dice"] == pytest.approx(prior.box_dice.mean())
+    assert logged["segmenter.box_dice_low"] == pytest.approx(estimate["low"])
+    kept = {Path(file.path).name for file in client.list_artifacts(result.run_id, "evaluation")}
+    assert {"evaluation.html", "metrics.json", "segment-scores.csv", "segment-pairs.csv"} <= kept
 
     promotion = promote(PromoteJob(model=trained.out, tracking=store))
     assert promotion.promoted

@@ -9,22 +9,39 @@ from jobs._steps import Steps
 from jobs.demo import _clear
 from textremove.errors import ConfigError
 from textremove.onray.batch import BatchResult
-from textremove.onray.evaluate import Evaluation
+from textremove.onray.evaluation import Evaluation
 from textremove.onray.runs import Comparison
+from textremove.scores import Summary
+from textremove.statistics import Estimate
+
+
+def summary(scores: dict[str, dict[str, float]]) -> Summary:
+    def estimate(mean: float) -> Estimate:
+        return Estimate(mean=mean, low=None, high=None, num_rows=40, num_clusters=20)
+
+    models = {
+        model: {name: estimate(mean) for name, mean in means.items()} for model, means in scores.items()
+    }
+    return Summary(num_examples=40, num_photos=20, models=models)
+
 
 SCORES = Evaluation(
     out=Path("scores"),
     run_id="",
     num_examples=40,
-    segmenters={
-        "segmenter": {"box_dice": 0.8, "box_iou": 0.7, "raw_dice": 0.75},
-        "location-prior": {"box_dice": 0.4, "box_iou": 0.3, "raw_dice": 0.35},
-    },
-    inpainters={
-        "lora": {"psnr": 21.0, "pooled_psnr": 20.0, "seconds": 0.2},
-        "base": {"psnr": 19.0, "pooled_psnr": 18.0, "seconds": 0.2},
-        "telea": {"psnr": 22.0, "pooled_psnr": 21.0, "seconds": 0.01},
-    },
+    segment=summary(
+        {
+            "segmenter": {"box_dice": 0.8, "box_iou": 0.7, "raw_dice": 0.75},
+            "location-prior": {"box_dice": 0.4, "box_iou": 0.3, "raw_dice": 0.35},
+        }
+    ),
+    inpaint=summary(
+        {
+            "lora": {"psnr": 21.0, "pooled_psnr": 20.0, "seconds": 0.2},
+            "base": {"psnr": 19.0, "pooled_psnr": 18.0, "seconds": 0.2},
+            "telea": {"psnr": 22.0, "pooled_psnr": 21.0, "seconds": 0.01},
+        }
+    ),
 )
 
 

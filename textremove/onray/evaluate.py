@@ -1,51 +1,46 @@
-"""Evaluates segmenters and inpainters on a prepared split through Ray Data: scores per sample, and means."""
+"""Evaluates segmenters and inpainters on a prepared split through Ray Data: scores, statistics, a page."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import ray.data
 from ray.data.expressions import col
 
 from textremove.atomic import atomic_dir
-from textremove.checkpoint import MANIFEST_FILE, read_manifest
-from textremove.errors import ConfigError
-from textremove.images import decode_mask
-from textremove.inpaint.metrics import pooled_psnr
+from textremove.errors import ConfigError, DatasetError
+from textremove.groups import GROUPS
+from textremove.images import decode_image, decode_mask
 from textremove.onray.cluster import connect
 from textremove.onray.datasets import read_prepared
+from textremove.onray.evaluated_models import CLASSICAL, LORA, named_inpainters, named_segmenters
+from textremove.onray.evaluation import Evaluation, Rows, log_scores, tell_makers, write_scores
 from textremove.onray.progress import Say
-from textremove.onray.scorer import LOCATION_PRIOR, InpainterSpec, Scorer, ScorerConfig
-from textremove.onray.tracking import (
-    NO_TRACKING,
-    TrackingConfig,
-    join_run,
-    resolve_uri,
-    run_is_known,
-    tracked_run,
-)
-from textremove.onray.trainer import Device, as_json, check_out, cpus_per_worker, uses_gpu
+from textremove.onray.scorer import MaskFinder, Scorer, ScorerConfig
+from textremove.onray.tracking import NO_TRACKING, TrackingConfig, resolve_uri, tracked_run
+from textremove.onray.trainer import Device, as_json, check_out, cpus_per_worker, git_revision, uses_gpu
 from textremove.pipe.prepared import check_truth, prepared_files, prepared_rows, read_dataset_info
-from textremove.presets import load_segmenter, shipped
+from textremove.presets import check_models
+from textremove.report.cases import Case
+from textremove.report.evaluation import evaluation_report
+from textremove.report.filling import INPAINT_PAIRED, INPAINT_SCORES
+from textremove.report.page import write_report
+from textremove.report.scores import Scored
+from textremove.report.segmenting import BOX_DICE, SEGMENT_PAIRED, SEGMENT_SCORES
+from textremove.scores import extremes, summarise
 from textremove.segment.location_prior import LocationPriorSegmenter
-from textremove.tracking import Tracker
 
-METRICS_FILE = "metrics.json"
-SEGMENT_FILE, INPAINT_FILE = "segment.parquet", "inpaint.parquet"
-LORA, BASE, CLASSICAL = "lora", "base", "telea"
+PAGE_FILE = "evaluation.html"
 
-_SEGMENT_SCORES = ("box_dice", "box_iou", "raw_dice", "raw_iou", "found", "seconds")
+_CASES_OF_A_KIND = 4
 _SAY_EVERY_SECONDS = 15.0
+_INPAINT_GROUPS = {name: GROUPS[name] for name in ("class_group", "size_group")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +50,8 @@ class EvaluateJob:
     Attributes:
         data: Folder of prepared examples, a path or an s3:// address.
         out: Folder for the scores; appears whole or not at all.
-        segmenter: Presets or folders of segmenters; the location prior, fitted on the training split, is
-            always scored beside them. Empty for none.
+        segmenter: Segmenters, as `textremove.presets.load_segmenter` takes them; the location prior, fitted
+            on the training split, is always scored beside them. Empty for none.
         base: The base inpainter ("tiny-base", "paper", a folder or hub id); scored with and without its
             adapter, and OpenCV's Telea beside it. "" for none.
         adapter: Folder of its adapter; for tiny-base, the one that comes with the package unless said.
@@ -87,25 +82,6 @@ class EvaluateJob:
     address: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What came of it; also in metrics.json.
-
-    Attributes:
-        out: Folder with metrics.json, segment.parquet and inpaint.parquet (one row per example and model).
-        run_id: The MLflow run; "" when nothing was tracked.
-        num_examples: How many were scored.
-        segmenters: By segmenter, means: "box_dice", "box_iou", "raw_dice", "raw_iou", "found", "seconds".
-        inpainters: By inpainter: "psnr" (mean over samples), "pooled_psnr", "seconds".
-    """
-
-    out: Path
-    run_id: str
-    num_examples: int
-    segmenters: dict[str, dict[str, float]]
-    inpainters: dict[str, dict[str, float]]
-
-
 def evaluate(job: EvaluateJob, *, say: Say = print) -> Evaluation:
     """Scores everything asked for on one split.
 
@@ -118,7 +94,7 @@ def evaluate(job: EvaluateJob, *, say: Say = print) -> Evaluation:
     """
     info = _check(job)
     chosen = _chosen_ids(job)
-    segmenters, inpainters = _named_segmenters(job), _named_inpainters(job)
+    segmenters = named_segmenters(job.segmenter)
     params = as_json(job) | {"data_fingerprint": info["fingerprint"]}
     with (
         atomic_dir(job.out, overwrite=job.overwrite) as partial,
@@ -128,7 +104,7 @@ def evaluate(job: EvaluateJob, *, say: Say = print) -> Evaluation:
         config = ScorerConfig(
             segmenters=segmenters,
             prior_boxes=_prior_boxes(job, say) if segmenters else {},
-            inpainters=inpainters,
+            inpainters=named_inpainters(job.base, job.adapter, job.num_steps),
             seed=job.seed,
             gpu=uses_gpu(job.device, job.num_actors),
         )
@@ -137,22 +113,42 @@ def evaluate(job: EvaluateJob, *, say: Say = print) -> Evaluation:
             out=job.out,
             run_id=tracker.run_id,
             num_examples=len(chosen),
-            segmenters=_mean_segment_scores(segment_rows),
-            inpainters=_mean_inpaint_scores(inpaint_rows),
+            segment=summarise(
+                segment_rows,
+                model="segmenter",
+                scores=SEGMENT_SCORES,
+                by=GROUPS,
+                paired=SEGMENT_PAIRED,
+                seed=job.seed,
+            ),
+            inpaint=summarise(
+                inpaint_rows,
+                model="inpainter",
+                scores=INPAINT_SCORES,
+                by=_INPAINT_GROUPS,
+                paired=INPAINT_PAIRED,
+                seed=job.seed,
+            ),
         )
-        for rows, name in ((segment_rows, SEGMENT_FILE), (inpaint_rows, INPAINT_FILE)):
-            if rows:
-                pq.write_table(pa.Table.from_pylist(rows), partial / name)
-        summary = {
-            "split": job.split,
-            "num_examples": result.num_examples,
-            "segmenters": result.segmenters,
-            "inpainters": result.inpainters,
-            "settings": params,
-            "run_id": tracker.run_id,
-        }
-        (partial / METRICS_FILE).write_text(json.dumps(summary, indent=2) + "\n")
-        _log(job, result, tracker, partial, data=f"{info['fingerprint'][:12]}, {len(chosen)} examples")
+        write_scores(result, segment_rows, inpaint_rows, partial, split=job.split, settings=params)
+        say(f"drawing {PAGE_FILE}")
+        report = evaluation_report(
+            str(job.data).rstrip("/").rpartition("/")[2],
+            Scored(split=job.split, rows=segment_rows, summary=result.segment) if segment_rows else None,
+            _cases(job, config, segment_rows) if segment_rows else (),
+            Scored(split=job.split, rows=inpaint_rows, summary=result.inpaint) if inpaint_rows else None,
+            _settings(job, config, info["fingerprint"]),
+        )
+        write_report(report, partial / PAGE_FILE)
+        log_scores(result, tracker, partial)
+        if job.tracking.tracking_uri != NO_TRACKING:
+            tell_makers(
+                {source: result.segmenters[name] for name, source in segmenters.items()}
+                | ({job.adapter: result.inpainters[LORA]} if job.adapter else {}),
+                resolve_uri(job.tracking.tracking_uri),
+                split=job.split,
+                data=f"{info['fingerprint'][:12]}, {len(chosen)} examples",
+            )
     return result
 
 
@@ -160,8 +156,6 @@ def _check(job: EvaluateJob) -> dict[str, Any]:
     """Complains about the job before anything slow starts; gives what dataset.json says."""
     info = read_dataset_info(job.data)
     prepared_files(job.data, split=job.split)
-    if job.base:
-        check_truth(job.data)
     check_out(job.out, overwrite=job.overwrite)
     if job.limit < 0:
         raise ConfigError("--limit takes a positive number, or 0 for no limit")
@@ -170,9 +164,18 @@ def _check(job: EvaluateJob) -> dict[str, Any]:
     if not job.segmenter and not job.base:
         raise ConfigError("nothing to evaluate; name a --segmenter or a --base")
     for name in job.segmenter:
-        load_segmenter(name)  # fails here in one line, not in an actor
+        check_models(name, CLASSICAL)  # fails here in one line, not in an actor
+    named_segmenters(job.segmenter)
+    if job.segmenter:
+        prepared_files(job.data, split="train")  # of the location prior
     if job.adapter and not Path(job.adapter).is_dir():
         raise ConfigError(f"--adapter {job.adapter}: there is no such folder")
+    if job.base:
+        try:
+            check_truth(job.data)
+        except DatasetError as error:
+            raise DatasetError(f"{error}: give --base '' to evaluate segmenters alone") from None
+        check_models("", job.base, adapter=job.adapter)
     return info
 
 
@@ -183,34 +186,6 @@ def _chosen_ids(job: EvaluateJob) -> frozenset[str]:
     return frozenset(ids[: job.limit or None])
 
 
-def _named_segmenters(job: EvaluateJob) -> dict[str, str]:
-    """What each segmenter is called in the results: its preset, or the last part of its folder's name."""
-    named: dict[str, str] = {}
-    for source in job.segmenter:
-        path = Path(source)
-        name = path.resolve().name if path.is_dir() else source
-        while name in named or name == LOCATION_PRIOR:
-            name += "+"
-        named[name] = str(path.resolve()) if path.is_dir() else source
-    return named
-
-
-def _named_inpainters(job: EvaluateJob) -> dict[str, InpainterSpec]:
-    if not job.base:
-        return {}
-    base = str(Path(job.base).resolve()) if Path(job.base).is_dir() else job.base
-    adapter = str(Path(job.adapter).resolve()) if job.adapter else None
-    if adapter is None and base == "tiny-base":
-        adapter = str(shipped("adapter"))
-    specs = {
-        BASE: InpainterSpec(name=base, num_steps=job.num_steps),
-        CLASSICAL: InpainterSpec(name=CLASSICAL),
-    }
-    if adapter is None:
-        return specs
-    return {LORA: InpainterSpec(name=base, adapter=adapter, num_steps=job.num_steps), **specs}
-
-
 def _prior_boxes(job: EvaluateJob, say: Say) -> dict[str, tuple[float, float, float, float]]:
     rows = prepared_rows(job.data, split="train", columns=["prompt", "mask"])
     prior = LocationPriorSegmenter.fit((row["prompt"], decode_mask(row["mask"])) for row in rows)
@@ -218,22 +193,12 @@ def _prior_boxes(job: EvaluateJob, say: Say) -> dict[str, tuple[float, float, fl
     return prior.boxes
 
 
-def _score(
-    job: EvaluateJob, config: ScorerConfig, chosen: frozenset[str], say: Say
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _score(job: EvaluateJob, config: ScorerConfig, chosen: frozenset[str], say: Say) -> tuple[Rows, Rows]:
     """Runs the scorers; gives rows of segmenters and of inpainters, in the order of their example ids."""
-    cpus = cpus_per_worker(job.num_actors, ray.cluster_resources().get("CPU", 0.0))
-    examples = read_prepared(job.data, split=job.split, num_blocks=max(4, 2 * job.num_actors))
-    scored = examples.filter(expr=col("example_id").is_in(sorted(chosen))).map(
-        Scorer,
-        fn_constructor_args=(config,),
-        compute=ray.data.ActorPoolStrategy(size=job.num_actors),
-        num_cpus=cpus,
-        num_gpus=1 if config.gpu else 0,
-    )
-    segment_rows: list[dict[str, Any]] = []
-    inpaint_rows: list[dict[str, Any]] = []
+    segment_rows: Rows = []
+    inpaint_rows: Rows = []
     said = time.monotonic()
+    scored = _mapped(job, config, chosen, Scorer, num_actors=job.num_actors)
     for number, row in enumerate(scored.iter_rows(), start=1):
         if row["failure"]:
             raise ConfigError(row["failure"])
@@ -242,59 +207,64 @@ def _score(
         if time.monotonic() - said > _SAY_EVERY_SECONDS or number == len(chosen):
             said = time.monotonic()
             say(f"scored {number:,} of {len(chosen):,} examples")
-    by_example: Callable[[dict[str, Any]], str] = lambda row: row["example_id"]  # noqa: E731
-    return sorted(segment_rows, key=by_example), sorted(inpaint_rows, key=by_example)
+    for rows in (segment_rows, inpaint_rows):
+        rows.sort(key=lambda row: row["example_id"])
+    return segment_rows, inpaint_rows
 
 
-def _mean_segment_scores(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    return {
-        name: {score: float(np.mean([row[score] for row in group])) for score in _SEGMENT_SCORES}
-        for name, group in _grouped(rows, "segmenter").items()
+def _cases(job: EvaluateJob, config: ScorerConfig, rows: Rows) -> list[Case]:
+    """Finds the masks of the best, median and worst examples of the first segmenter again, to be shown."""
+    first = [row for row in rows if row["segmenter"] == rows[0]["segmenter"]]
+    chosen = extremes(first, score=BOX_DICE.name, count=_CASES_OF_A_KIND)
+    ids = frozenset(row["example_id"] for group in chosen.values() for row in group)
+    found = {
+        row["example_id"]: row for row in _mapped(job, config, ids, MaskFinder, num_actors=1).iter_rows()
     }
+    return [
+        Case(
+            kind=kind,
+            prompt=row["prompt"],
+            example_id=row["example_id"],
+            image=decode_image(found[row["example_id"]]["image"]),
+            truth=decode_mask(found[row["example_id"]]["mask"]),
+            found={
+                name: decode_mask(png)
+                for name, png in zip(
+                    found[row["example_id"]]["names"], found[row["example_id"]]["found"], strict=True
+                )
+            },
+        )
+        for kind, group in chosen.items()
+        for row in group
+    ]
 
 
-def _mean_inpaint_scores(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    return {
-        name: {
-            "psnr": float(np.mean([row["psnr"] for row in group])),
-            "pooled_psnr": pooled_psnr(
-                (row["squared_error"] for row in group), (row["num_pixels"] for row in group)
-            ),
-            "seconds": float(np.mean([row["seconds"] for row in group])),
-        }
-        for name, group in _grouped(rows, "inpainter").items()
-    }
+def _mapped(
+    job: EvaluateJob,
+    config: ScorerConfig,
+    ids: frozenset[str],
+    mapper: type[Scorer] | type[MaskFinder],
+    *,
+    num_actors: int,
+) -> ray.data.Dataset:
+    """Some examples of the split through actors that have the models."""
+    examples = read_prepared(job.data, split=job.split, num_blocks=max(4, 2 * num_actors))
+    return examples.filter(expr=col("example_id").is_in(sorted(ids))).map(
+        mapper,
+        fn_constructor_args=(config,),
+        compute=ray.data.ActorPoolStrategy(size=num_actors),
+        num_cpus=cpus_per_worker(num_actors, ray.cluster_resources().get("CPU", 0.0)),
+        num_gpus=1 if config.gpu else 0,
+    )
 
 
-def _grouped(rows: list[dict[str, Any]], column: str) -> dict[str, list[dict[str, Any]]]:
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(row[column], []).append(row)
-    return groups
-
-
-def _log(job: EvaluateJob, result: Evaluation, tracker: Tracker, folder: Path, *, data: str) -> None:
-    """Tells MLflow: this run everything, and the runs that made the models their own test scores."""
-    for group in (result.segmenters, result.inpainters):
-        for name, scores in group.items():
-            safe = name.replace("+", "-")
-            tracker.log_metrics({f"{safe}.{score}": value for score, value in scores.items()})
-    tracker.log_artifacts(folder, name="evaluation")
-    if job.tracking.tracking_uri == NO_TRACKING:
-        return
-    uri = resolve_uri(job.tracking.tracking_uri)
-    models = {source: result.segmenters[name] for name, source in _named_segmenters(job).items()}
-    if job.adapter:
-        models[job.adapter] = result.inpainters[LORA]
-    for source, scores in models.items():
-        run_id = _run_that_made(source)
-        if run_id and run_is_known(uri, run_id):
-            made_by = join_run(uri, run_id)
-            made_by.log_metrics({f"{job.split}_{name}": value for name, value in scores.items()})
-            made_by.set_tags({f"{job.split}_data": data})  # scores on other examples are not compared
-
-
-def _run_that_made(source: str) -> str:
-    if not (Path(source) / MANIFEST_FILE).is_file():
-        return ""
-    return str(read_manifest(source)["metadata"].get("run_id", ""))
+def _settings(job: EvaluateJob, config: ScorerConfig, fingerprint: str) -> list[tuple[str, str]]:
+    pairs = [("Data", f"{job.data}, fingerprint {fingerprint}"), ("Split", job.split)]
+    if job.limit:
+        pairs.append(("Limit", f"{job.limit:,} examples, chosen by a hash of their ids"))
+    pairs += [(f"Segmenter {name}", source) for name, source in config.segmenters.items()]
+    pairs += [
+        (f"Inpainter {name}", spec.name + (f", adapter {spec.adapter}" if spec.adapter else ""))
+        for name, spec in config.inpainters.items()
+    ]
+    return [*pairs, ("Seed", str(job.seed)), ("Source", git_revision() or "no repository")]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from textremove.images import decode_image, decode_mask, resize_image
-from textremove.report.figures import bar_chart, mask_picture
+from textremove.images import decode_image, decode_mask
+from textremove.report.figures import bar_chart, mask_picture, shrink
 from textremove.report.page import Picture, PictureRow, Report, Section, Table, render_report
 from textremove.schema import SPLITS
 from textremove.storage import Store
@@ -113,7 +113,4 @@ def _picture_row(row: Mapping[str, Any]) -> PictureRow:
 
 
 def _picture(image: np.ndarray, caption: str) -> Picture:
-    height, width = image.shape[:2]
-    scale = min(1.0, _PICTURE_SIDE / max(height, width))
-    small = resize_image(image, (max(1, round(height * scale)), max(1, round(width * scale))))
-    return Picture(image=small, caption=caption, format="jpeg")
+    return Picture(image=shrink(image, _PICTURE_SIDE), caption=caption, format="jpeg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -11,9 +12,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-_INK = "#1d2329"
-_LINE = "#dfe3e6"
-_COLORS = ("#2a6f6b", "#c0713a", "#5a6fa8", "#9a5b8c", "#7a8a3a", "#7b7f84")
+from textremove.images import resize_image
+
+INK = "#1d2329"
+LINE = "#dfe3e6"
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#5b6670")
+"""Told apart with any kind of colour vision: Okabe and Ito's, with a yellow that is seen on white."""
+
+_BAR = "#2a6f6b"
 _MASK_RGB = np.array([214, 64, 69], dtype=np.float32)
 
 
@@ -31,14 +37,14 @@ def bar_chart(values: Mapping[str, float], *, title: str, unit: str = "", digits
     """
     figure, axes = _axes(height=0.9 + 0.34 * len(values), title=title)
     names = list(values)
-    bars = axes.barh(names, list(values.values()), color=_COLORS[0], height=0.62)
+    bars = axes.barh(names, list(values.values()), color=_BAR, height=0.62)
     axes.bar_label(bars, labels=[f"{values[n]:,.{digits}f} {unit}".strip() for n in names], padding=4)
     axes.invert_yaxis()
     axes.margins(x=0.16)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(length=0)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def line_chart(
@@ -59,13 +65,13 @@ def line_chart(
     for index, (name, points) in enumerate(series.items()):
         xs, ys = [x for x, _ in points], [y for _, y in points]
         marker = "o" if len(points) < 20 else None
-        axes.plot(xs, ys, label=name, color=_COLORS[index % len(_COLORS)], marker=marker, markersize=3.5)
+        axes.plot(xs, ys, label=name, color=COLORS[index % len(COLORS)], marker=marker, markersize=3.5)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.grid(axis="y", color=_LINE, linewidth=0.8)
+    axes.grid(axis="y", color=LINE, linewidth=0.8)
     if len(series) > 1:
         axes.legend(frameon=False)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def overlay_mask(image: np.ndarray, mask: np.ndarray, *, opacity: float = 0.45) -> np.ndarray:
@@ -86,6 +92,36 @@ def overlay_mask(image: np.ndarray, mask: np.ndarray, *, opacity: float = 0.45) 
     weight[inside & ~surrounded] = 1.0
     weight = weight[..., None].astype(np.float32)
     return (image * (1 - weight) + _MASK_RGB * weight).round().astype(np.uint8)
+
+
+def outline_box(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """Draws a dashed black and white frame just inside a box: seen on any ground.
+
+    Args:
+        image: RGB uint8 (height, width, 3).
+        box: (left, top, right, bottom) in pixels, right and bottom exclusive.
+
+    Returns:
+        RGB uint8 (height, width, 3).
+    """
+    left, top, right, bottom = box
+    height, width = image.shape[:2]
+    thickness = max(1, round(max(height, width) / 200))
+    frame = np.zeros((height, width), bool)
+    frame[top:bottom, left:right] = True
+    frame[top + thickness : bottom - thickness, left + thickness : right - thickness] = False
+    rows, columns = np.indices((height, width))
+    dash = ((rows + columns) // (4 * thickness)) % 2
+    drawn = image.copy()
+    drawn[frame] = np.where(dash[frame], 255, 0)[:, None]
+    return drawn
+
+
+def shrink(image: np.ndarray, side: int) -> np.ndarray:
+    """Scales a picture down so that its longer side is at most `side` pixels; a small one stays as it is."""
+    height, width = image.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    return resize_image(image, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 def mask_picture(mask: np.ndarray) -> np.ndarray:
@@ -121,9 +157,9 @@ def picture_grid(
             axes.imshow(picture, interpolation="lanczos")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-        axes_of_row[0].set_ylabel(row, fontsize=11, color=_INK)
+        axes_of_row[0].set_ylabel(row, fontsize=11, color=INK)
     for axes, column in zip(grid[0], columns, strict=True):
-        axes.set_title(column, fontsize=10, color=_INK)
+        axes.set_title(column, fontsize=10, color=INK)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -133,18 +169,21 @@ def _axes(*, height: float, title: str) -> tuple[Figure, mpl.axes.Axes]:
     figure = Figure(figsize=(7.2, height), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontsize=11, color=_INK)
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_LINE)
-    axes.tick_params(colors=_INK, labelsize=9)
+    axes.spines["bottom"].set_color(LINE)
+    axes.tick_params(colors=INK, labelsize=9)
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def svg_text(figure: Figure) -> str:
+    """Writes a figure as an SVG document, the same on every run."""
     out = io.StringIO()
     # Letters stay letters: small, searchable, and set in the reader's own font. The salt makes the ids,
     # and so the file, the same on every run.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "textremove"}):
+    # Names may be in any script: Matplotlib cannot measure letters that its font lacks, a browser has them.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "textremove"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()

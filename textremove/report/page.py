@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from textremove.atomic import atomic_file
 from textremove.images import encode_image
+from textremove.statistics import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,22 +50,27 @@ class Table:
 
     Attributes:
         columns: Headings.
-        rows: As many cells each as there are columns; None is shown as a dash, floats with `digits`.
+        rows: As many cells each as there are columns; None is shown as a dash, floats with `digits`, an
+            Estimate as its mean with its interval in brackets.
         caption: One sentence that says what was measured and on what.
         best: Index of the row to set off, or None.
-        digits: Decimals of floats.
+        digits: Decimals of floats; one number for all columns, or one each.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     caption: str = ""
     best: int | None = None
-    digits: int = 3
+    digits: int | Sequence[int] = 3
 
     @property
     def numeric(self) -> list[bool]:
         """For each column, whether numbers are in it: those are set to the right, their gaps too."""
         return [any(_is_number(row[k]) for row in self.rows) for k in range(len(self.columns))]
+
+    def digits_of(self, column: int) -> int:
+        """Decimals of floats in one column."""
+        return self.digits if isinstance(self.digits, int) else self.digits[column]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +149,18 @@ def _data_uri(picture: Picture) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return isinstance(value, int | float | np.number | Estimate) and not isinstance(value, bool)
 
 
 def _cell(value: object, digits: int) -> str:
     if value is None:
         return "–"
+    if isinstance(value, Estimate):
+        mean = f"{value.mean:z,.{digits}f}"
+        if value.low is None or value.high is None:
+            return mean
+        interval = f"[{value.low:z,.{digits}f}, {value.high:z,.{digits}f}]"
+        return Markup('{} <span class="interval">{}</span>').format(mean, interval)
     if isinstance(value, float | np.floating):
         return f"{value:,.{digits}f}"
     return f"{value:,}" if _is_number(value) else str(value)
