@@ -42,7 +42,7 @@ def main(config: ServeConfig) -> None:
 
 def _status() -> int:
     try:
-        config = tyro.cli(ServeConfig)
+        config = tyro.cli(ServeConfig, config=(tyro.conf.OmitArgPrefixes,))  # --samples
         signal.signal(signal.SIGTERM, _interrupt)  # stopped by a process manager, it clears up the same way
         main(config)
     except UserError as error:

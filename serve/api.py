@@ -19,7 +19,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.models import ApiError, ErrorAnswer, Health, RemovalAnswer, error_of
+from serve.models import (
+    ApiError,
+    AttemptAnswer,
+    ErrorAnswer,
+    Health,
+    RemovalAnswer,
+    RemovalRequest,
+    error_of,
+)
+from textremove.attempts import MAX_ATTEMPTS, MAX_SAMPLES
 from textremove.errors import ImageError, UserError
 from textremove.images import Photo, decode_mask, decode_photo, encode_like, encode_mask
 from textremove.removal import Removal
@@ -35,7 +44,7 @@ Decoded = TypeVar("Decoded")
 class Engine(Protocol):
     """What answers removals."""
 
-    async def remove(self, image: np.ndarray, prompt: str, mask: np.ndarray | None, seed: int) -> Removal:
+    async def remove(self, request: RemovalRequest) -> Removal:
         """Removes from one photo, as `textremove.removal.Remover.remove`. Raises UserError or ApiError."""
         ...
 
@@ -81,25 +90,48 @@ def create_api(engine: Callable[[], Engine]) -> FastAPI:
         prompt: Annotated[str, Form(description='What to remove: "person at the left".')] = "",
         mask: Annotated[
             UploadFile | None,
-            File(description="White where to remove, of the photo's size. Replaces the prompt."),
+            File(
+                description="White where to remove, of the photo's size. Replaces the prompt, which then "
+                "only verifies and may be empty."
+            ),
         ] = None,
         seed: Annotated[int, Form(ge=0, lt=2**63, description="The same seed gives the same pixels.")] = 0,
+        adapter: Annotated[
+            str | None, Form(description='Which of the configured adapters; "base" for none of them.')
+        ] = None,
+        verify: Annotated[
+            bool | None,
+            Form(description="Whether to look for the object again, and fill again while it is found."),
+        ] = None,
+        attempts: Annotated[
+            int | None, Form(ge=1, le=MAX_ATTEMPTS, description="How often to fill at most, when verifying.")
+        ] = None,
+        samples: Annotated[
+            int | None,
+            Form(ge=1, le=MAX_SAMPLES, description="Fillings in each attempt, of which the best is kept."),
+        ] = None,
     ) -> Response:
         photo = await _decode("image", image, decode_photo)
         own_mask = await _decode("mask", mask, decode_mask) if mask else None
         _check_mask(photo, own_mask)
-        removal = await engine().remove(photo.image, prompt, own_mask, seed)
+        removal = await engine().remove(
+            RemovalRequest(
+                image=photo.image,
+                prompt=prompt,
+                mask=own_mask,
+                seed=seed,
+                adapter=adapter,
+                verify=verify,
+                attempts=attempts,
+                samples=samples,
+            )
+        )
         if not removal.found:
             raise ApiError(422, "not_found", f"nothing found for {prompt!r}; try other words", param="prompt")
         data = await asyncio.to_thread(encode_like, photo, removal.image)
         if _wants_json(request.headers.get("accept", "")):
             return JSONResponse(_answer(photo, removal, data, seed).model_dump())
-        headers = {
-            "Textremove-Found": "true",
-            "Textremove-Score": f"{removal.score:.4f}",
-            "Textremove-Seed": str(seed),
-        }
-        return Response(data, media_type=MEDIA_TYPES[photo.format], headers=headers)
+        return Response(data, media_type=MEDIA_TYPES[photo.format], headers=_headers(removal, seed))
 
     @api.get("/healthz", summary="Whether the process answers")
     async def healthz() -> Health:
@@ -154,8 +186,29 @@ def _answer(photo: Photo, removal: Removal, data: bytes, seed: int) -> RemovalAn
         found=removal.found,
         score=removal.score,
         seed=seed,
+        kept_seed=removal.kept_seed,
+        verified=removal.verified,
+        verify_score=removal.verify_score,
+        attempts=[
+            AttemptAnswer(growth=one.growth, seeds=list(one.seeds), scores=list(one.scores))
+            for one in removal.attempts
+        ],
         seconds=removal.seconds,
     )
+
+
+def _headers(removal: Removal, seed: int) -> dict[str, str]:
+    headers = {
+        "Textremove-Found": "true",
+        "Textremove-Score": f"{removal.score:.4f}",
+        "Textremove-Seed": str(seed),
+        "Textremove-Kept-Seed": str(removal.kept_seed),
+        "Textremove-Attempts": str(len(removal.attempts)),
+    }
+    if removal.verified is not None:
+        headers["Textremove-Verified"] = str(removal.verified).lower()
+        headers["Textremove-Verify-Score"] = f"{removal.verify_score:.4f}"
+    return headers
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:

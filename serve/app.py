@@ -1,4 +1,4 @@
-"""The Ray Serve application: Ingress -> Segmenter -> Inpainter.
+"""The Ray Serve application: Ingress -> Segmenter -> Inpainter, and back to the Segmenter to verify.
 
 The two model deployments batch the requests that arrive together and run the same predictors as everything
 else here; predictions do not depend on the batch, so an answer is the same pixels as `Remover.remove`.
@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 from ray.exceptions import RayActorError, RayError
 from ray.serve import Application
@@ -23,11 +24,22 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from serve.api import create_api
-from serve.models import ApiError
+from serve.models import ApiError, RemovalRequest
+from textremove.attempts import (
+    Call,
+    FillCall,
+    Filled,
+    RemovalConfig,
+    Steps,
+    advance,
+    fill_in_attempts,
+)
 from textremove.errors import UserError
+from textremove.inpaint.crop import FillConfig
+from textremove.inpaint.options import DiffusionOptions
 from textremove.onray.models import absolute, each_or_error
 from textremove.presets import load_inpainter, load_segmenter
-from textremove.removal import Removal, clean_prompt, fill_holes
+from textremove.removal import Removal, answer_calls, clean_prompt, prompt_to_verify, removal_of
 from textremove.segment.protocol import Segmentation
 
 _READY_TIMEOUT_S = 5.0
@@ -42,6 +54,11 @@ class AppArgs(BaseModel):
     segmenter: str = Field("tiny", description="Preset, folder or hub id.")
     inpainter: str = Field("tiny", description="Preset, folder or hub id.")
     adapter: str | None = Field(None, description="LoRA folder for the inpainter.")
+    adapters: dict[str, str] = Field({}, description="More LoRA folders by name; a request chooses one.")
+    num_steps: int | None = Field(None, description="Denoising steps; the inpainter's own number by default.")
+    diffusion: DiffusionOptions = DiffusionOptions()
+    fill: FillConfig = FillConfig()
+    removal: RemovalConfig = RemovalConfig()
     ingress_replicas: int = Field(1, ge=1, description="Processes that speak HTTP, decode and encode.")
     segmenter_replicas: int = Field(1, ge=1, description="Segmenter processes.")
     inpainter_replicas: int = Field(1, ge=1, description="Inpainter processes.")
@@ -52,6 +69,18 @@ class AppArgs(BaseModel):
     max_queued_requests: int = Field(
         32, ge=1, description="Requests that may wait for each model; more are answered 503."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_every_key(cls, given: Any) -> Any:
+        """Refuses unknown keys of the nested settings, which pydantic would drop without a word."""
+        for name, inner in given.items() if isinstance(given, dict) else ():
+            kind = cls.model_fields[name].annotation if name in cls.model_fields else None
+            if isinstance(inner, dict) and isinstance(kind, type) and is_dataclass(kind):
+                unknown = sorted(set(inner) - {field.name for field in fields(kind)})
+                if unknown:
+                    raise ValueError(f"unknown settings in {name}: {', '.join(unknown)}")
+        return given
 
 
 class Segmenter:
@@ -80,22 +109,27 @@ class Segmenter:
 class Inpainter:
     """An inpainter with cropping and pasting; requests that arrive together are one batch."""
 
-    def __init__(self, name: str, adapter: str | None, device: str, max_batch_size: int) -> None:
-        self._model = load_inpainter(name, adapter=adapter, device=device)
-        self._batch.set_max_batch_size(max_batch_size)
+    def __init__(self, args: AppArgs, device: str) -> None:
+        self._model = load_inpainter(
+            args.inpainter,
+            adapter=args.adapter,
+            adapters=args.adapters,
+            num_steps=args.num_steps,
+            options=args.diffusion,
+            device=device,
+        )
+        self._config = args.fill
+        self._batch.set_max_batch_size(args.max_batch_size)
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.01)
-    async def _batch(
-        self, requests: list[tuple[np.ndarray, np.ndarray, int]]
-    ) -> list[np.ndarray | Exception]:
-        return await asyncio.to_thread(each_or_error, self._fill, requests)
+    async def _batch(self, calls: list[FillCall]) -> list[np.ndarray | Exception]:
+        return await asyncio.to_thread(each_or_error, self._fill, calls)
 
-    def _fill(self, requests: Sequence[tuple[np.ndarray, np.ndarray, int]]) -> list[np.ndarray]:
-        images, masks, seeds = zip(*requests, strict=True)
-        return fill_holes(self._model, images, masks, seeds)
+    def _fill(self, calls: Sequence[FillCall]) -> list[np.ndarray]:
+        return answer_calls(calls, None, self._model, self._config)
 
-    async def fill(self, image: np.ndarray, mask: np.ndarray, seed: int) -> np.ndarray | UserError:
-        return _own_or_user_error(await self._batch((image, mask, seed)))
+    async def fill(self, call: FillCall) -> np.ndarray | UserError:
+        return _own_or_user_error(await self._batch(call))
 
     async def ready(self) -> bool:
         return True
@@ -115,23 +149,51 @@ def _ingress_api() -> FastAPI:
 class Ingress:
     """HTTP in, HTTP out; composes the two models. It is the engine of `serve.api`."""
 
-    def __init__(self, segmenter: DeploymentHandle, inpainter: DeploymentHandle) -> None:
+    def __init__(
+        self,
+        segmenter: DeploymentHandle,
+        inpainter: DeploymentHandle,
+        config: RemovalConfig = RemovalConfig(),
+    ) -> None:
         self._segmenter = segmenter
         self._inpainter = inpainter
+        self._config = config
 
-    async def remove(self, image: np.ndarray, prompt: str, mask: np.ndarray | None, seed: int) -> Removal:
-        """Removes from one photo. The same steps as `Remover.remove`, each on its deployment."""
+    async def remove(self, request: RemovalRequest) -> Removal:
+        """Removes from one photo. The same steps as `Remover.remove`, each call on its deployment."""
         started = time.perf_counter()
-        score = 1.0
+        image, mask = request.image, request.mask
         if mask is None:
-            segmentation = await _call(self._segmenter.segment, image, clean_prompt(prompt))
-            mask, score = segmentation.mask, segmentation.score
-            if not segmentation.found:
-                return Removal(image=image, mask=mask, found=False, score=score, seconds={})
-        segmented = time.perf_counter()
-        result = await _call(self._inpainter.fill, image, mask, seed)
-        seconds = {"segment": segmented - started, "inpaint": time.perf_counter() - segmented}
-        return Removal(image=result, mask=mask, found=True, score=score, seconds=seconds)
+            found = await _call(self._segmenter.segment, image, clean_prompt(request.prompt))
+        else:
+            found = Segmentation(mask=mask, raw=mask, score=1.0, found=True)
+        seconds = time.perf_counter() - started
+        if not found.found:
+            return Removal(
+                image=image, mask=found.mask, found=False, score=found.score, seconds={"segment": seconds}
+            )
+        asked = {name: getattr(request, name) for name in ("verify", "attempts", "samples")}
+        steps = fill_in_attempts(
+            image,
+            found.mask,
+            prompt_to_verify(request.prompt),
+            seed=request.seed,
+            config=replace(self._config, **{k: value for k, value in asked.items() if value is not None}),
+            adapter=request.adapter,
+        )
+        return removal_of(found, await self._run(steps), segment_seconds=seconds)
+
+    async def _run(self, steps: Steps) -> Filled:
+        reached = await asyncio.to_thread(advance, steps, None)
+        while not isinstance(reached, Filled):
+            answers = await asyncio.gather(*map(self._answer, reached))
+            reached = await asyncio.to_thread(advance, steps, answers)
+        return reached
+
+    async def _answer(self, call: Call) -> Any:
+        if isinstance(call, FillCall):
+            return await _call(self._inpainter.fill, call)
+        return await _call(self._segmenter.segment, call.image, call.prompt)
 
     async def ready(self) -> bool:
         """Whether both models answer, and soon."""
@@ -159,6 +221,13 @@ async def _call(method: DeploymentHandle, *arguments: object) -> Any:
 def build(args: AppArgs) -> Application:
     """Builds the application, for `serve run`, `serve deploy`, `serve build` and `ray.serve.run`."""
     device = "cuda" if args.gpus_per_replica else "cpu"
+    folders = {
+        "segmenter": absolute(args.segmenter),
+        "inpainter": absolute(args.inpainter),
+        "adapter": args.adapter and absolute(args.adapter),
+        "adapters": {name: absolute(folder) for name, folder in args.adapters.items()},
+    }
+    args = args.model_copy(update=folders)
     model_options = {
         # Twice a batch: while one is computed, the next is collected.
         "max_ongoing_requests": 2 * args.max_batch_size,
@@ -176,8 +245,7 @@ def build(args: AppArgs) -> Application:
         ray_actor_options={"num_cpus": 0.25},
     )
     return ingress.bind(
-        segmenter.bind(absolute(args.segmenter), device, args.max_batch_size),
-        inpainter.bind(
-            absolute(args.inpainter), args.adapter and absolute(args.adapter), device, args.max_batch_size
-        ),
+        segmenter.bind(args.segmenter, device, args.max_batch_size),
+        inpainter.bind(args, device),
+        args.removal,
     )

@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from textremove.errors import ImageError, PromptError, UserError
+from textremove.errors import AdapterError, ImageError, PromptError, UserError
 
 _CODE_OF_STATUS = {404: "no_such_address", 405: "wrong_method", 413: "upload_too_large"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RemovalRequest:
+    """A removal that is asked for, decoded. What is None is as the application was configured.
+
+    Attributes:
+        image: RGB uint8 (height, width, 3).
+        prompt: As typed.
+        mask: uint8 (height, width), 255 = remove, not empty; None to find it by the prompt.
+        seed: Of the first filling.
+        adapter: Which of the inpainter's adapters.
+        verify: Whether to look again.
+        attempts: How often to fill at most.
+        samples: Fillings in each attempt.
+    """
+
+    image: np.ndarray
+    prompt: str
+    mask: np.ndarray | None = None
+    seed: int = 0
+    adapter: str | None = None
+    verify: bool | None = None
+    attempts: int | None = None
+    samples: int | None = None
+
+
+class AttemptAnswer(BaseModel):
+    """One attempt at a removal."""
+
+    growth: int = Field(description="Pixels that the mask was grown by.")
+    seeds: list[int] = Field(description="One for each filling.")
+    scores: list[float] = Field(
+        description="Of each filling, the confidence with which the object was found again where it was; 0 "
+        "when it was not. Empty when nobody looked."
+    )
 
 
 class RemovalAnswer(BaseModel):
@@ -19,7 +58,15 @@ class RemovalAnswer(BaseModel):
     mask: str = Field(description="What was removed: PNG, white = removed, of the photo's size, base64.")
     found: bool
     score: float = Field(description="Confidence in [0, 1]; 1 when the mask was given.")
-    seed: int
+    seed: int = Field(description="As asked for: of the first filling.")
+    kept_seed: int = Field(description="Of the filling that is answered.")
+    verified: bool | None = Field(
+        description="Whether the prompt no longer finds the object where it was; null when nobody looked."
+    )
+    verify_score: float | None = Field(
+        description="The confidence in [0, 1] with which it still does, 0 when verified; null likewise."
+    )
+    attempts: list[AttemptAnswer] = Field(description="What was done, in order.")
     seconds: dict[str, float] = Field(description="Time in each step.")
 
 
@@ -80,7 +127,7 @@ def error_of(error: Exception) -> tuple[int, ErrorAnswer, dict[str, str]]:
             headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, UserError):
         status, code, message = error.status, error.code, str(error)
-        param = {PromptError: "prompt", ImageError: "image"}.get(type(error))
+        param = {PromptError: "prompt", ImageError: "image", AdapterError: "adapter"}.get(type(error))
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]
         param = str(first["loc"][-1])

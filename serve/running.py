@@ -34,7 +34,15 @@ def serving(args: AppArgs, *, host: str = "127.0.0.1", port: int = 8000) -> Iter
     Raises:
         UserError: The port is taken, or a model cannot be loaded.
     """
-    check_models(args.segmenter, args.inpainter, adapter=args.adapter)  # Serve would try for two minutes
+    check_models(  # Serve would try for two minutes
+        args.segmenter,
+        args.inpainter,
+        adapter=args.adapter,
+        adapters=args.adapters,
+        num_steps=args.num_steps,
+        options=args.diffusion,
+        samples=args.removal.samples,
+    )
     _check_free(host, port)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     serve.start(http_options={"host": host, "port": port})

@@ -5,10 +5,17 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
+from textremove.attempts import RemovalConfig
 from textremove.errors import UserError
+from textremove.inpaint.crop import FillConfig
+from textremove.inpaint.options import DiffusionOptions
+
+if TYPE_CHECKING:
+    from textremove.removal import Removal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +29,7 @@ class Remove:
     out: Path
     """Where the result goes. It keeps the photo's format, EXIF and colour profile."""
     mask: Path | None = None
-    """A mask image, white = remove; then the prompt is not looked for."""
+    """A mask image, white = remove; then the prompt is only looked for to verify, and may be empty."""
     save_mask: Path | None = None
     """Where to write the mask that was found, as PNG."""
     segmenter: str = "tiny"
@@ -31,8 +38,13 @@ class Remove:
     """tiny, tiny-base, paper, telea, navier-stokes, a folder or a hub id."""
     adapter: str | None = None
     """Folder of a LoRA adapter for the inpainter."""
+    num_steps: int | None = None
+    """Denoising steps; the inpainter's own number by default."""
     seed: int = 0
     """The same seed gives the same pixels."""
+    removal: RemovalConfig = RemovalConfig()
+    fill: FillConfig = FillConfig()
+    diffusion: DiffusionOptions = DiffusionOptions()
     device: str = "cpu"
     """Where to run: cpu, cuda, cuda:1, ..."""
 
@@ -55,7 +67,14 @@ def remove(command: Remove) -> int:
     from textremove.presets import load_remover
 
     remover = load_remover(
-        command.segmenter, command.inpainter, adapter=command.adapter, device=command.device
+        command.segmenter,
+        command.inpainter,
+        adapter=command.adapter,
+        num_steps=command.num_steps,
+        options=command.diffusion,
+        fill=command.fill,
+        config=command.removal,
+        device=command.device,
     )
     removal = remover.remove(photo.image, command.prompt, mask=mask, seed=command.seed)
     if not removal.found:
@@ -68,22 +87,37 @@ def remove(command: Remove) -> int:
     if command.save_mask is not None:
         with atomic_file(command.save_mask) as partial:
             partial.write_bytes(encode_mask(removal.mask))
-    seconds = removal.seconds
-    print(
-        f"{command.out}: removed {command.prompt!r} (score {removal.score:.2f}, "
-        f"segment {seconds['segment']:.2f} s, inpaint {seconds['inpaint']:.2f} s)"
-    )
+    seconds = ", ".join(f"{step} {taken:.2f} s" for step, taken in removal.seconds.items())
+    print(f"{command.out}: removed {command.prompt!r} (score {removal.score:.2f}, {seconds})")
+    print(_what_was_done(removal))
     return 0
+
+
+def _what_was_done(removal: Removal) -> str:
+    count = len(removal.attempts)
+    filled = (
+        f"filled in {count} attempt{'s' if count > 1 else ''} of {len(removal.attempts[0].seeds)}, "
+        f"kept seed {removal.kept_seed}"
+    )
+    if removal.verified is None:
+        return f"{filled}; not verified"
+    if removal.verified:
+        return f"verified: looked for again and not found where it was ({filled})"
+    return (
+        f"NOT verified: found again where it was (score {removal.verify_score:.2f}, {filled}); "
+        f"try more --attempts, --samples or another --inpainter"
+    )
 
 
 def main() -> None:
     """Entry point of the `textremove` command."""
-    command = tyro.extras.subcommand_cli_from_dict(
-        {"remove": Remove},
-        prog="textremove",
-        description="Remove objects from photos by naming them. Many photos: python -m jobs.batch_remove.",
-    )
     try:
+        command = tyro.extras.subcommand_cli_from_dict(
+            {"remove": Remove},
+            prog="textremove",
+            description="Remove objects from photos by naming them. Many: python -m jobs.batch_remove.",
+            config=(tyro.conf.OmitArgPrefixes,),  # --samples, not --removal.samples
+        )
         status = remove(command)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -61,3 +61,9 @@ class ConfigError(UserError):
     """A setting with no meaning here: an unknown preset, recipe, segmenter or inpainter."""
 
     code = "bad_config"
+
+
+class AdapterError(ConfigError):
+    """The name of an adapter that the inpainter does not have."""
+
+    code = "unknown_adapter"

@@ -79,13 +79,18 @@ MANIFEST_SCHEMA = pa.schema(
         ("output", pa.string()),  # path relative to the output folder, "" when none
         ("score", pa.float32()),  # segmenter confidence in [0, 1]; null when not segmented
         ("mask_fraction", pa.float32()),  # removed area over image area; null when no mask
-        ("seed", pa.int64()),
+        ("seed", pa.int64()),  # of the first filling; the next ones have the numbers that follow
+        ("verified", pa.bool_()),  # no longer found where it was; null when nobody looked
+        ("verify_score", pa.float32()),  # confidence in [0, 1] with which it still is; null likewise
+        ("attempts", pa.int32()),  # how often it was filled; null when never
+        ("kept_seed", pa.int64()),  # of the filling that was kept; null likewise
         ("height", pa.int32()),
         ("width", pa.int32()),
         ("input_sha256", pa.string()),
         ("output_sha256", pa.string()),
         ("segment_seconds", pa.float32()),
         ("inpaint_seconds", pa.float32()),
+        ("verify_seconds", pa.float32()),
     ]
 )
 """One row per input of a batch, whatever became of it."""

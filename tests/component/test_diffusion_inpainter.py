@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from textremove.errors import WeightsError
-from textremove.inpaint.diffusion import DiffusionInpainter, load_base
+from textremove.errors import ConfigError, WeightsError
+from textremove.inpaint.base import load_base
+from textremove.inpaint.diffusion import DiffusionInpainter
+from textremove.inpaint.options import DiffusionOptions
 
 
 @pytest.fixture(scope="module")
@@ -28,24 +29,53 @@ def crops() -> tuple[list[np.ndarray], list[np.ndarray]]:
     return images, masks
 
 
-def test_guidance_off_gives_the_pixels_of_guidance_on_for_the_empty_prompt(
-    inpainter: DiffusionInpainter, crops: tuple[list[np.ndarray], list[np.ndarray]]
+def test_guidance_without_words_is_the_same_pixels_at_twice_the_passes(
+    random_base: Path,
+    crops: tuple[list[np.ndarray], list[np.ndarray]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    image, mask = crops[0][0], crops[1][0]
-    ours = inpainter.inpaint([image], [mask], [5])[0]
-    guided = inpainter.pipeline(
-        prompt="",
-        image=Image.fromarray(image),
-        mask_image=Image.fromarray(mask),
-        height=128,
-        width=128,
-        num_inference_steps=2,
-        guidance_scale=7.5,
-        generator=torch.Generator().manual_seed(5),
-        output_type="np",
-    ).images[0]
-    # Guided arithmetic, u + 7.5 * (u - u), may round the last bit; one grey level covers that.
-    assert np.abs(ours.astype(int) - np.rint(guided * 255).astype(int)).max() <= 1
+    """What the paper's demo does, prompt "" under guidance 7.5, buys nothing."""
+    pipeline = load_base(random_base)
+    passes: list[int] = []
+    forward = pipeline.unet.forward
+
+    def counted(sample_BCHW: torch.Tensor, *args: object, **kwargs: object) -> object:
+        passes.append(len(sample_BCHW))
+        return forward(sample_BCHW, *args, **kwargs)
+
+    monkeypatch.setattr(pipeline.unet, "forward", counted)
+
+    def fill(**options: object) -> np.ndarray:
+        passes.clear()
+        inpainter = DiffusionInpainter(pipeline, num_steps=3, options=DiffusionOptions(**options))
+        return inpainter.inpaint(crops[0][:1], crops[1][:1], [5])[0]
+
+    plain = fill()
+    assert sum(passes) == 3
+    guided = fill(guidance_scale=7.5)
+    assert sum(passes) == 6
+    # u + 7.5 * (t - u) with t = u; kernels for two rows may round the last bit, one grey level covers that.
+    assert np.abs(guided.astype(int) - plain).max() <= 1
+    assert (guided == plain).mean() > 0.99
+    # With words on one side it does what guidance is for.
+    assert not np.array_equal(fill(guidance_scale=7.5, negative_prompt="ball"), plain)
+    assert not np.array_equal(fill(positive_prompt="ball"), plain)
+    assert sum(passes) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"guidance_scale": 0.5}, r"--guidance-scale must lie in \[1, 30\], not 0.5"),
+        ({"negative_prompt": "object"}, "works through guidance; give --guidance-scale"),
+        ({"redirect_until": 0.0}, r"--redirect-until must lie in \(0, 1\]"),
+        ({"redirect_coverage": 1.0}, r"--redirect-coverage must lie in \[0, 1\)"),
+        ({"redirect_min_tokens": -1}, "--redirect-min-tokens must be 0 or more"),
+    ],
+)
+def test_options_without_a_meaning_are_one_line(options: dict[str, object], line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        DiffusionOptions(**options)
 
 
 def test_the_empty_prompt_is_encoded_once(
@@ -97,4 +127,17 @@ def test_a_base_without_mask_channels_is_refused(random_base: Path, tmp_path: Pa
     config = dict(UNet2DConditionModel.load_config(folder / "unet")) | {"in_channels": 4}
     UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
     with pytest.raises(WeightsError, match="reads 4 channels, not 9"):
+        load_base(folder)
+
+
+def test_a_pipeline_of_another_kind_is_refused(random_base: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    folder = tmp_path / "image-to-image"
+    shutil.copytree(random_base, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index["_class_name"] = "StableDiffusionImg2ImgPipeline"
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(WeightsError, match="is a StableDiffusionImg2ImgPipeline; known are"):
         load_base(folder)

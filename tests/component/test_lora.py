@@ -11,8 +11,9 @@ from diffusers import StableDiffusionInpaintPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from textremove.errors import WeightsError
-from textremove.inpaint.diffusion import DiffusionInpainter, load_base
+from textremove.errors import AdapterError, ConfigError, WeightsError
+from textremove.inpaint.base import load_base
+from textremove.inpaint.diffusion import DiffusionInpainter
 from textremove.inpaint.lora import WEIGHT_NAME, LoraSpec, add_lora, continue_lora, load_lora, save_lora
 from textremove.inpaint.objective import InpaintObjective
 
@@ -85,6 +86,14 @@ def test_stock_diffusers_reads_the_adapter_and_gives_the_same_pixels(
     ).images[0]
     mine = ours.inpaint([image], [mask], [3])[0]
     assert np.array_equal(mine, np.rint(pixels * 255).astype(np.uint8))
+    # Pixels are rounded; the UNet's own output is equal too, to 1e-5.
+    generator = torch.Generator().manual_seed(0)
+    latents_BCHW = torch.randn(1, 9, 32, 32, generator=generator)
+    text_BLD = torch.randn(1, 4, ours.pipeline.unet.config.cross_attention_dim, generator=generator)
+    with torch.no_grad():
+        outputs = [p.unet(latents_BCHW, 500, text_BLD).sample for p in (ours.pipeline, stock, base.pipeline)]
+    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=0)
+    assert (outputs[0] - outputs[2]).abs().max() > 1e-2
     assert not np.array_equal(mine, base.inpaint([image], [mask], [3])[0])
 
 
@@ -94,6 +103,57 @@ def test_an_adapter_of_zeros_is_refused(random_base: Path, adapter: Path, tmp_pa
     }
     with pytest.raises(WeightsError, match="changes nothing"):
         load_lora(load_base(random_base), _edited(adapter, tmp_path / "zero", tensors))
+
+
+def test_an_adapter_that_leaves_the_output_as_it_was_is_refused(
+    random_base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    # Not all zero to look at: what comes out of a first matrix of zeros is nothing all the same.
+    tensors = {
+        k: torch.zeros_like(v) if "lora_A" in k else v for k, v in load_file(adapter / WEIGHT_NAME).items()
+    }
+    with pytest.raises(WeightsError, match="the UNet's output is the same to the last bit"):
+        load_lora(load_base(random_base), _edited(adapter, tmp_path / "idle", tensors))
+
+
+def test_several_adapters_are_kept_and_one_is_chosen_each_time(
+    random_base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    tensors = {
+        key: -value if "lora_B" in key else value for key, value in load_file(adapter / WEIGHT_NAME).items()
+    }
+    other = _edited(adapter, tmp_path / "other", tensors)
+    image = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
+    mask = np.zeros((128, 128), np.uint8)
+    mask[30:90, 30:90] = 255
+
+    def fill(inpainter: DiffusionInpainter) -> bytes:
+        return inpainter.inpaint([image], [mask], [3])[0].tobytes()
+
+    alone = {
+        "base": fill(DiffusionInpainter.from_pretrained(random_base, num_steps=1)),
+        "default": fill(DiffusionInpainter.from_pretrained(random_base, adapter=adapter, num_steps=1)),
+        "other": fill(DiffusionInpainter.from_pretrained(random_base, adapter=other, num_steps=1)),
+    }
+    assert len(set(alone.values())) == 3
+    kept = DiffusionInpainter.from_pretrained(
+        random_base, adapter=adapter, adapters={"other": other}, num_steps=1
+    )
+    for name in ("default", "other", "base", "default"):
+        assert fill(kept.using(name)) == alone[name], name
+    assert fill(kept) == alone["default"]
+    # Named ones alone are for who asks for them.
+    named = DiffusionInpainter.from_pretrained(random_base, adapters={"other": other}, num_steps=1)
+    assert fill(named) == alone["base"]
+    assert fill(named.using("other")) == alone["other"]
+    with pytest.raises(AdapterError, match="no adapter 'third'; there are default, other, base"):
+        kept.using("third")
+    wider = {key: value.repeat(2, 1) for key, value in load_file(adapter / WEIGHT_NAME).items()}
+    crooked = _edited(adapter, tmp_path / "crooked", wider)
+    with pytest.raises(WeightsError, match="does not fit the base: .*size mismatch"):
+        DiffusionInpainter.from_pretrained(random_base, adapter=adapter, adapters={"crooked": crooked})
+    with pytest.raises(ConfigError, match="cannot be called 'base'"):
+        DiffusionInpainter.from_pretrained(random_base, adapters={"base": other})
 
 
 def test_an_adapter_with_foreign_keys_is_refused_by_name(

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from textremove.checkpoint import read_manifest
-from textremove.inpaint.diffusion import DiffusionInpainter, load_base
+from textremove.inpaint.base import load_base
+from textremove.inpaint.diffusion import DiffusionInpainter
 from textremove.inpaint.lora import LoraSpec, add_lora, save_lora
 from textremove.inpaint.pretraining import UnetTrainConfig, VaeTrainConfig, build_latent_set, train_vae
 from textremove.inpaint.tiny import build_vae

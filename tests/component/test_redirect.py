@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from textremove.inpaint.diffusion import DiffusionInpainter, load_base
-from textremove.inpaint.redirect import RedirectConfig, Redirection, hole_bias
+from textremove.inpaint.base import load_base
+from textremove.inpaint.diffusion import DiffusionInpainter
+from textremove.inpaint.options import DiffusionOptions
+from textremove.inpaint.redirect import Redirection, hole_bias
 
 
 def _hole(side: int = 32) -> torch.Tensor:
@@ -43,7 +46,7 @@ def test_what_is_in_the_hole_does_not_reach_the_hole(random_base: Path) -> None:
     hole_N[[18, 19, 26, 27]] = True
     other_BND = hidden_BND.clone()
     other_BND[0, 18] += 5
-    with torch.no_grad(), Redirection(unet, RedirectConfig()).around(_hole()):
+    with torch.no_grad(), Redirection(unet).around(_hole()):
         first, second = attention(hidden_BND), attention(other_BND)
     changed_N = (first - second).abs().amax(dim=(0, 2)) > 1e-6
     assert not changed_N[[19, 26, 27]].any()
@@ -54,19 +57,47 @@ def test_what_is_in_the_hole_does_not_reach_the_hole(random_base: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "same"), [(RedirectConfig(), False), (RedirectConfig(min_tokens=10**6), True)]
+    ("options", "same"),
+    [
+        (DiffusionOptions(redirect=True), False),
+        (DiffusionOptions(redirect=True, redirect_min_tokens=10**6), True),
+    ],
 )
-def test_pixels_change_and_come_back(random_base: Path, config: RedirectConfig, same: bool) -> None:
+def test_pixels_change_and_come_back(random_base: Path, options: DiffusionOptions, same: bool) -> None:
     image = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
     mask = np.zeros((128, 128), np.uint8)
     mask[30:90, 40:80] = 255
 
-    def fill(redirect: RedirectConfig | None) -> np.ndarray:
-        inpainter = DiffusionInpainter(load_base(random_base), num_steps=3, redirect=redirect)
+    def fill(options: DiffusionOptions) -> np.ndarray:
+        inpainter = DiffusionInpainter(load_base(random_base), num_steps=3, options=options)
         first, again = (inpainter.inpaint([image], [mask], [0])[0] for _ in range(2))
         assert np.array_equal(first, again)
         return first
 
-    assert np.array_equal(fill(config), fill(None)) == same
+    assert np.array_equal(fill(options), fill(DiffusionOptions())) == same
     if not same:  # stopped after the first of three steps it is something else again
-        assert not np.array_equal(fill(config), fill(RedirectConfig(until=0.3)))
+        assert not np.array_equal(fill(options), fill(replace(options, redirect_until=0.3)))
+
+
+def test_a_cell_counts_as_hole_from_the_coverage_asked_for() -> None:
+    hole_B1HW = torch.zeros(1, 1, 32, 32)
+    hole_B1HW[:, :, 8:17, 8:17] = 1  # reaches one row and column into cells of 4x4
+    counts = [int((hole_bias(hole_B1HW, 64, coverage=c) < 0).any(dim=2).sum()) for c in (0.5, 0.2, 0.0)]
+    assert counts == [4, 8, 9]
+
+
+def test_with_guidance_and_several_pictures_each_has_its_own_hole(random_base: Path) -> None:
+    pixels = np.random.default_rng(0)
+    images = [pixels.integers(0, 255, (128, 128, 3), np.uint8) for _ in range(2)]
+    masks = [np.zeros((128, 128), np.uint8) for _ in range(2)]
+    masks[0][10:60, 10:60], masks[1][60:120, 40:80] = 255, 255
+    options = DiffusionOptions(redirect=True, negative_prompt="ball", guidance_scale=3.0)
+    together, alone = (
+        DiffusionInpainter(load_base(random_base), num_steps=2, batch_size=size, options=options).inpaint(
+            images, masks, [0, 1]
+        )
+        for size in (2, 1)
+    )
+    for one, other in zip(together, alone, strict=True):
+        # Kernels for larger batches round otherwise; a wrong hole would show as a difference of many levels.
+        assert np.abs(one.astype(int) - other).max() <= 1

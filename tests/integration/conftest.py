@@ -15,10 +15,12 @@ class PlainModels:
     Attributes:
         segmenter: Answers by the place words alone; finds nothing for "... at the nowhere".
         inpainter: A diffusion base with random weights: every seed fills in something else.
+        adapter: A LoRA folder with random weights for it.
     """
 
     segmenter: str
     inpainter: str
+    adapter: str
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,7 @@ def many_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain_models(tmp_path_factory: pytest.TempPathFactory) -> PlainModels:
     import torch
 
+    from textremove.inpaint.lora import LoraSpec, add_lora, save_lora
     from textremove.inpaint.tiny import PROMPT_LENGTH, TEXT_WIDTH, build_pipeline, build_unet, build_vae
     from textremove.segment.location_prior import LocationPriorSegmenter
     from textremove.text import build_text_encoder, build_tokenizer
@@ -50,4 +53,12 @@ def plain_models(tmp_path_factory: pytest.TempPathFactory) -> PlainModels:
     unet = build_unet()
     unet.register_to_config(sample_size=8)  # fills squares of 32 px, which is soon done
     build_pipeline(build_vae(), unet, text_encoder, tokenizer).save_pretrained(folder / "inpainter")
-    return PlainModels(segmenter=str(folder / "segmenter"), inpainter=str(folder / "inpainter"))
+    with torch.no_grad():
+        for parameter in add_lora(unet, LoraSpec()):
+            parameter.normal_()
+    save_lora(unet, folder / "adapter", spec=LoraSpec(), metadata={})
+    return PlainModels(
+        segmenter=str(folder / "segmenter"),
+        inpainter=str(folder / "inpainter"),
+        adapter=str(folder / "adapter"),
+    )

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from textremove.attempts import RemovalConfig
 from textremove.errors import ConfigError
 from textremove.images import decode_mask, decode_photo, encode_like, read_photo
 from textremove.onray.batch import BatchConfig, run_batch
 from textremove.onray.stages import seed_of
 from textremove.pipe.prepared import prepared_rows
-from textremove.presets import load_inpainter, load_segmenter
-from textremove.removal import Remover, fill_holes
+from textremove.presets import load_inpainter, load_remover, load_segmenter
+from textremove.removal import Remover
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -80,6 +81,7 @@ def test_batch_equals_remover_and_goes_on_where_it_stopped(ray_session, plain_mo
     rows = rows_of(result.manifest)
     assert list(rows) == list(PROMPTS)
 
+    # This segmenter finds its box in every photo, so that each removal goes through all of its attempts.
     remover = Remover(load_segmenter(plain_models.segmenter), load_inpainter(plain_models.inpainter))
     for name, output in {"a.jpg": "a.jpg", "sub/b.png": "sub/b.png", "flat.bmp": "flat.bmp.png"}.items():
         photo, row = read_photo(table.parent / name), rows[name]
@@ -90,6 +92,10 @@ def test_batch_equals_remover_and_goes_on_where_it_stopped(ray_session, plain_mo
         assert row["output_sha256"] == hashlib.sha256(written).hexdigest()
         assert row["seed"] == seed_of(name, 5)
         assert row["mask_fraction"] == pytest.approx((removal.mask > 0).mean(), rel=1e-5)
+        assert (row["verified"], row["verify_score"], row["attempts"]) == (False, 1.0, 3)
+        assert row["kept_seed"] == removal.kept_seed
+    assert result.num_unverified == 3
+    assert rows["c.webp"]["verified"] is None
     assert decode_photo((config.out / "images/a.jpg").read_bytes()).exif, "the camera's name is lost"
     assert not list(config.out.rglob("*partial*"))
 
@@ -107,6 +113,7 @@ def test_pixels_do_not_depend_on_batch_order_or_actors(ray_session, plain_models
 
     def digests(name: str, **changes: object) -> dict[str, str]:
         config = BatchConfig(
+            removal=RemovalConfig(samples=2, attempts=2),
             inputs=table,
             out=tmp_path / name,
             segmenter=plain_models.segmenter,
@@ -126,6 +133,7 @@ def test_prepared_split_with_its_own_masks(ray_session, prepared_scenes, tmp_pat
     config = BatchConfig(
         inputs=prepared_scenes, out=tmp_path / "out", split="test", masks=True, inpainter="telea"
     )
+    remover = load_remover("tiny", "telea")
     result = run_batch(config, progress=lambda line: None)
     rows = rows_of(result.manifest)
     examples = list(prepared_rows(prepared_scenes, split="test"))
@@ -134,8 +142,10 @@ def test_prepared_split_with_its_own_masks(ray_session, prepared_scenes, tmp_pat
         row, photo = rows[example["example_id"]], decode_photo(example["image"])
         assert row["status"] == "ok"
         assert row["score"] is None
-        expected = fill_holes(load_inpainter("telea"), [photo.image], [decode_mask(example["mask"])], [0])[0]
-        assert (config.out / row["output"]).read_bytes() == encode_like(photo, expected)
+        removal = remover.remove(photo.image, example["prompt"], decode_mask(example["mask"]), row["seed"])
+        assert (config.out / row["output"]).read_bytes() == encode_like(photo, removal.image)
+        assert (row["verified"], row["attempts"]) == (removal.verified, len(removal.attempts))
+    assert any(row["verified"] for row in rows.values())
 
 
 def test_a_model_that_is_not_there_is_one_line(ray_session, prepared_scenes, tmp_path):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from serve.app import AppArgs
 from serve.running import serving
+from textremove.attempts import RemovalConfig
 from textremove.errors import UserError
 from textremove.images import decode_image, decode_photo, encode_image, encode_like
 from textremove.presets import load_inpainter, load_segmenter
@@ -36,14 +37,17 @@ def jpeg(height: int, width: int) -> bytes:
 
 
 def test_http_equals_remover(ray_session, plain_models):
-    remover = Remover(load_segmenter(plain_models.segmenter), load_inpainter(plain_models.inpainter))
-    args = AppArgs(segmenter=plain_models.segmenter, inpainter=plain_models.inpainter)
+    adapters = {"other": plain_models.adapter}
+    remover = Remover(
+        load_segmenter(plain_models.segmenter), load_inpainter(plain_models.inpainter, adapters=adapters)
+    )
+    args = AppArgs(segmenter=plain_models.segmenter, inpainter=plain_models.inpainter, adapters=adapters)
     with serving(args, port=free_port()) as url, httpx.Client(base_url=url, timeout=120) as client:
         assert client.get("/readyz").status_code == 200
 
-        def post(data: bytes, prompt: str, seed: int, **headers: str) -> httpx.Response:
-            form = {"prompt": prompt, "seed": str(seed)}
-            return client.post("/v1/removals", files={"image": data}, data=form, headers=headers)
+        def post(data: bytes, prompt: str, seed: int, accept: str = "*/*", **form: str) -> httpx.Response:
+            form |= {"prompt": prompt, "seed": str(seed)}
+            return client.post("/v1/removals", files={"image": data}, data=form, headers={"accept": accept})
 
         # Several at once, of several sizes, so that they are batched together.
         asked = [(jpeg(90 + 10 * n, 120), "Ball at the left", n) for n in range(4)]
@@ -54,12 +58,28 @@ def test_http_equals_remover(ray_session, plain_models):
             assert answer.status_code == 200, answer.text
             assert answer.headers["content-type"] == "image/jpeg"
             assert answer.headers["textremove-seed"] == str(seed)
+            # This segmenter finds its box in every photo: the attempts are made, and told.
+            assert (answer.headers["textremove-verified"], answer.headers["textremove-attempts"]) == (
+                "false",
+                "3",
+            )
             assert answer.content == encode_like(photo, remover.remove(photo.image, prompt, seed=seed).image)
 
         image = np.random.default_rng(1).integers(0, 255, (64, 80, 3), dtype=np.uint8)
         as_json = post(encode_image(image), "ball", 9, accept="application/json").json()
         expected = remover.remove(image, "ball", seed=9)
         assert np.array_equal(decode_image(base64.b64decode(as_json["image"])), expected.image)
+        assert [attempt["seeds"] for attempt in as_json["attempts"]] == [[9], [10], [11]]
+
+        adapted = post(encode_image(image), "ball", 9, adapter="other", verify="false", samples="3")
+        remover.config = RemovalConfig(verify=False, samples=3)
+        expected = remover.remove(image, "ball", seed=9, adapter="other")
+        assert np.array_equal(decode_image(adapted.content), expected.image)
+        assert not np.array_equal(expected.image, remover.remove(image, "ball", seed=9).image)
+        assert adapted.headers["textremove-kept-seed"] == str(expected.kept_seed)
+        assert (
+            post(encode_image(image), "ball", 9, adapter="third").json()["error"]["code"] == "unknown_adapter"
+        )
 
         nowhere = post(asked[0][0], "ball at the nowhere", 0)
         assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (422, "not_found")

@@ -65,6 +65,7 @@ def test_batch_outcomes_name_errors_by_their_reason() -> None:
         num_resumed=0,
         statuses={"ok": 3, "not_found": 1, "error": 2},
         reasons={"not_found": 1, "not_an_image": 2},
+        num_unverified=0,
         seconds=1.0,
     )
     assert tables.outcomes(batch) == {"not_found": 1, "ok": 3, "error: not_an_image": 2}

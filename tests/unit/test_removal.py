@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from textremove.errors import ConfigError, PromptError
 from textremove.inpaint.classical import ClassicalInpainter
-from textremove.inpaint.crop import FillConfig, choose_window, feathered_alpha, open_hole
+from textremove.inpaint.crop import FillConfig, feathered_alpha, open_hole
 from textremove.inpaint.masks import dilate, random_mask
+from textremove.inpaint.window import choose_window
 from textremove.removal import Remover, clean_prompt, fill_holes
 from textremove.segment.protocol import Segmentation
 
@@ -89,11 +90,11 @@ def test_outside_the_feathered_mask_no_bit_changes_and_inside_all_is_filled(
 
 
 def test_the_window_is_not_upscaled_and_shows_context() -> None:
-    small = choose_window(_box_mask(1000, 1000, (500, 500, 520, 520)), resolution=128, context=2.0)
+    small = choose_window((500, 500, 520, 520), (1000, 1000), resolution=128, context=2.0)
     assert small.side == 128
-    large = choose_window(_box_mask(1000, 1000, (300, 300, 600, 500)), resolution=128, context=2.0)
+    large = choose_window((300, 300, 600, 500), (1000, 1000), resolution=128, context=2.0)
     assert large.side == 600
-    corner = choose_window(_box_mask(1000, 1000, (0, 980, 20, 1000)), resolution=128, context=2.0)
+    corner = choose_window((0, 980, 20, 1000), (1000, 1000), resolution=128, context=2.0)
     assert (corner.left, corner.top) == (0, 872)
 
 
@@ -127,7 +128,7 @@ def test_remove_finds_and_fills_and_says_what_it_did() -> None:
     assert removal.score == pytest.approx(0.9)
     assert np.all(removal.image[4:20, 4:20] == (255, 0, 0))
     assert np.array_equal(removal.image[40:, 40:], photo[40:, 40:])
-    assert set(removal.seconds) == {"segment", "inpaint"}
+    assert set(removal.seconds) == {"segment", "inpaint", "verify"}
 
 
 def test_nothing_found_gives_the_photo_back_and_says_so() -> None:

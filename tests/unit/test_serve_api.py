@@ -10,7 +10,8 @@ from PIL import Image
 
 from serve import api
 from serve.models import ApiError
-from textremove.errors import WeightsError
+from textremove.attempts import Attempt
+from textremove.errors import AdapterError, WeightsError
 from textremove.images import decode_image, decode_mask, encode_image, encode_mask
 from textremove.removal import Removal, clean_prompt
 
@@ -22,14 +23,27 @@ class InvertingEngine:
         self.error = None
         self.asked = []
 
-    async def remove(self, image, prompt, mask, seed):
+    async def remove(self, request):
         if self.error:
             raise self.error
-        self.asked.append((prompt, seed))
-        found = mask is not None or clean_prompt(prompt) != "cat"
+        self.asked.append(request)
+        image, mask = request.image, request.mask
+        found = mask is not None or clean_prompt(request.prompt) != "cat"
         if mask is None:
             mask = np.full(image.shape[:2], 255 * found, np.uint8)
-        return Removal(image=255 - image, mask=mask, found=found, score=0.875, seconds={"segment": 0.5})
+        return Removal(
+            image=255 - image,
+            mask=mask,
+            found=found,
+            score=0.875,
+            seconds={"segment": 0.5},
+            kept_seed=request.seed + 1,
+            attempts=(
+                Attempt(growth=0, seeds=(41,), scores=(0.5,)),
+                Attempt(growth=3, seeds=(42,), scores=(0.0,)),
+            ),
+            **({} if request.verify is False else {"verified": True, "verify_score": 0.0}),
+        )
 
     async def ready(self):
         return self.error is None
@@ -67,9 +81,20 @@ def test_answers_in_the_format_that_came(client, engine):
     answer = post(client, seed="41")
     assert answer.headers["content-type"] == "image/png"
     assert np.array_equal(decode_image(answer.content), 255 - IMAGE)
-    assert engine.asked == [("dog", 41)]
-    headers = {name: answer.headers[f"textremove-{name}"] for name in ("found", "score", "seed")}
-    assert headers == {"found": "true", "score": "0.8750", "seed": "41"}
+    (asked,) = engine.asked
+    assert (asked.prompt, asked.seed) == ("dog", 41)
+    assert {asked.adapter, asked.verify, asked.attempts, asked.samples} == {None}
+    prefix = "textremove-"
+    headers = {name.removeprefix(prefix): answer.headers[name] for name in answer.headers if prefix in name}
+    assert headers == {
+        "found": "true",
+        "score": "0.8750",
+        "seed": "41",
+        "kept-seed": "42",
+        "attempts": "2",
+        "verified": "true",
+        "verify-score": "0.0000",
+    }
     webp = io.BytesIO()
     Image.fromarray(IMAGE).save(webp, "WEBP")
     assert post(client, webp.getvalue()).headers["content-type"] == "image/webp"
@@ -81,6 +106,17 @@ def test_answers_json_with_the_mask_when_asked(client):
     assert decode_mask(base64.b64decode(answer["mask"])).all()
     assert answer["media_type"] == "image/png"
     assert (answer["found"], answer["score"], answer["seconds"]) == (True, 0.875, {"segment": 0.5})
+    assert (answer["verified"], answer["verify_score"], answer["kept_seed"]) == (True, 0.0, 1)
+    assert answer["attempts"][1] == {"growth": 3, "seeds": [42], "scores": [0.0]}
+
+
+def test_a_request_says_how_hard_to_try_and_with_what(client, engine):
+    answer = post(client, verify="false", attempts="2", samples="4", adapter="people")
+    assert "textremove-verified" not in answer.headers
+    (asked,) = engine.asked
+    assert (asked.verify, asked.attempts, asked.samples, asked.adapter) == (False, 2, 4, "people")
+    engine.error = AdapterError("no adapter 'people'; there are default, base")
+    assert error_of(post(client)) == (422, "unknown_adapter", "adapter")
 
 
 def test_mask_replaces_the_prompt(client):
@@ -100,6 +136,10 @@ def test_mask_replaces_the_prompt(client):
         ({"prompt": " . "}, (422, "bad_prompt", "prompt")),
         ({"seed": "-1"}, (422, "bad_field", "seed")),
         ({"seed": "many"}, (422, "bad_field", "seed")),
+        ({"samples": "0"}, (422, "bad_field", "samples")),
+        ({"samples": "9"}, (422, "bad_field", "samples")),
+        ({"attempts": "99"}, (422, "bad_field", "attempts")),
+        ({"verify": "perhaps"}, (422, "bad_field", "verify")),
     ],
 )
 def test_mistakes_name_their_field(client, request_, expected):

@@ -12,7 +12,7 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.schema import ServeDeploySchema
 
 from serve.app import AppArgs, Ingress, build
-from serve.models import ApiError
+from serve.models import ApiError, RemovalRequest
 from textremove.errors import ConfigError
 from textremove.segment.protocol import Segmentation
 
@@ -42,28 +42,42 @@ MASK = np.full((4, 4), 255, np.uint8)
 FOUND = Segmentation(mask=MASK, raw=MASK, score=0.5, found=True)
 
 
-def remove(segmented, filled, mask=None):
+NOTHING = Segmentation(mask=MASK * 0, raw=MASK * 0, score=0.1, found=False)
+
+
+def remove(segmented, filled, **request):
     ingress = Ingress(FakeHandle(segment=FakeMethod(*segmented)), FakeHandle(fill=FakeMethod(*filled)))
-    return asyncio.run(ingress.remove(IMAGE, "ball", mask, 0))
+    return asyncio.run(ingress.remove(RemovalRequest(image=IMAGE, **({"prompt": "ball"} | request))))
 
 
 def test_replica_that_dies_once_is_not_noticed():
-    removal = remove([RayActorError(), FOUND], [RayActorError(), IMAGE + 1])
+    removal = remove([RayActorError(), FOUND, RayActorError(), NOTHING], [RayActorError(), IMAGE + 1])
     assert removal.image.all()
     assert removal.score == 0.5
+    assert removal.verified
     with pytest.raises(RayActorError):
         remove([RayActorError(), RayActorError()], [])
 
 
 def test_nothing_found_is_not_filled():
-    nothing = Segmentation(mask=MASK * 0, raw=MASK * 0, score=0.1, found=False)
-    removal = remove([nothing], [])
+    removal = remove([NOTHING], [])
     assert not removal.found
     assert removal.image is IMAGE
 
 
-def test_own_mask_is_not_segmented():
-    assert remove([], [IMAGE + 1], mask=MASK).image.all()
+def test_own_mask_is_not_segmented_but_a_prompt_with_it_verifies():
+    assert remove([], [IMAGE + 1], mask=MASK, prompt="").image.all()
+    assert remove([NOTHING], [IMAGE + 1], mask=MASK).verified
+
+
+def test_a_request_s_wishes_come_before_the_application_s():
+    assert remove([FOUND], [IMAGE + 1], verify=False).verified is None
+    once = remove([FOUND, FOUND], [IMAGE + 1], attempts=1)
+    assert (once.verified, once.verify_score, len(once.attempts)) == (False, 0.5, 1)
+    several = remove([FOUND, FOUND, NOTHING], [IMAGE + 1, IMAGE + 2], samples=2, seed=7)
+    assert (several.verified, several.kept_seed, several.image[0, 0, 0]) == (True, 8, 2)
+    again = remove([FOUND, FOUND, NOTHING], [IMAGE + 1, IMAGE + 2])
+    assert [attempt.seeds for attempt in again.attempts] == [(0,), (1,)]
 
 
 def test_full_queue_says_when_to_come_back():
@@ -107,3 +121,7 @@ def test_config_serves_our_application_with_arguments_it_knows():
     assert build(args)._bound_deployment.name == "Ingress"
     with pytest.raises(ValidationError, match="segmenters"):
         AppArgs.model_validate({"segmenters": "tiny"})
+    with pytest.raises(ValidationError, match="unknown settings in removal: sample"):
+        AppArgs.model_validate({"removal": {"sample": 2}})
+    with pytest.raises(ConfigError, match="--samples must lie in"):
+        AppArgs.model_validate({"removal": {"samples": 99}})

@@ -6,13 +6,17 @@ for bit, whatever a lossy VAE does to the rest of the square.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import cv2
 import numpy as np
 
+from textremove.errors import ConfigError
 from textremove.images import resize_image, resize_mask
-from textremove.inpaint.masks import dilate
+from textremove.inpaint.masks import boxed, dilate
+from textremove.inpaint.parts import far_parts
+from textremove.inpaint.window import Window, choose_window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,46 +29,26 @@ class FillConfig:
             default is that of CLIPAway (a 5x5 kernel five times, at 512 px), 10 / 512.
         feather: Width of the soft edge outside the grown mask.
         match_colours: Whether the filling's colours are shifted to those around the hole.
+        shape: Whether a hole is the mask as it is, or the box around each of its far-apart parts.
+
+    Raises:
+        ConfigError: A number out of range.
     """
 
     context: float = 2.0
     dilation: float = 0.02
     feather: float = 0.02
     match_colours: bool = True
+    shape: Literal["mask", "box"] = "mask"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """A square over a photo, in pixels. It may hang over a photo that is narrower than the square."""
-
-    left: int
-    top: int
-    side: int
-
-
-def choose_window(mask: np.ndarray, *, resolution: int, context: float) -> Window:
-    """Chooses the square around a mask.
-
-    It shows the hole with context, is not smaller than the model's resolution where the photo allows
-    (so nothing is upscaled without need), and lies inside the photo along every side that is long enough.
-
-    Args:
-        mask: uint8 (height, width), not empty.
-        resolution: The model's side in pixels.
-        context: See FillConfig.
-    """
-    height, width = mask.shape
-    left, top, box_width, box_height = cv2.boundingRect(mask)
-    wanted = max(resolution, round(max(box_width, box_height) * context))
-    side = min(wanted, max(height, width))
-
-    def start(low: int, extent: int, limit: int) -> int:
-        centred = low + extent // 2 - side // 2
-        if side >= limit:  # hangs over on both sides alike
-            return -((side - limit) // 2)
-        return min(max(centred, 0), limit - side)
-
-    return Window(left=start(left, box_width, width), top=start(top, box_height, height), side=side)
+    def __post_init__(self) -> None:
+        if not 1 <= self.context <= 10:
+            raise ConfigError(f"--context must lie in [1, 10], not {self.context}")
+        for name in ("dilation", "feather"):
+            if not 0 <= getattr(self, name) <= 0.5:
+                raise ConfigError(f"--{name} must lie in [0, 0.5], not {getattr(self, name)}")
+        if self.shape not in ("mask", "box"):
+            raise ConfigError(f"--shape must be mask or box, not {self.shape!r}")
 
 
 def _cut(array: np.ndarray, window: Window, border: int) -> np.ndarray:
@@ -96,13 +80,11 @@ def feathered_alpha(mask: np.ndarray, feather: float) -> np.ndarray:
     return np.clip(1 - distance / (feather + 1), 0, 1).astype(np.float32)
 
 
-def paste(
-    image: np.ndarray, filled: np.ndarray, mask: np.ndarray, window: Window, feather: float
-) -> np.ndarray:
-    """Pastes a filled square back into a copy of its photo.
+def paste(image: np.ndarray, filled: np.ndarray, mask: np.ndarray, window: Window, feather: float) -> None:
+    """Pastes a filled square into a photo.
 
     Args:
-        image: RGB uint8 (height, width, 3).
+        image: RGB uint8 (height, width, 3); changed.
         filled: RGB uint8, the square at the model's size.
         mask: uint8 (height, width), the grown mask.
         window: Where the square came from.
@@ -113,12 +95,10 @@ def paste(
     y0, x0 = max(window.top, 0), max(window.left, 0)
     y1, x1 = min(window.top + window.side, height), min(window.left + window.side, width)
     fill = square[y0 - window.top : y1 - window.top, x0 - window.left : x1 - window.left].astype(np.float32)
-    alpha = feathered_alpha(mask, feather)[y0:y1, x0:x1, None]
-    result = image.copy()
-    region = result[y0:y1, x0:x1]
+    alpha = feathered_alpha(mask[y0:y1, x0:x1], feather)[..., None]
+    region = image[y0:y1, x0:x1]
     mixed = np.rint(alpha * fill + (1 - alpha) * region)
     region[:] = np.where(alpha > 0, mixed, region).astype(np.uint8)
-    return result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,16 +108,33 @@ class Hole:
     Attributes:
         window: Where the square lies.
         mask: uint8 (height, width), the mask as grown, at the photo's size.
+        hidden: uint8 (height, width), what the inpainter must not see: the mask, and other holes.
         feather: Width of the soft edge in the photo's pixels.
     """
 
     window: Window
     mask: np.ndarray
+    hidden: np.ndarray
     feather: float
 
 
 def open_hole(mask: np.ndarray, *, resolution: int, config: FillConfig) -> Hole:
     """Grows a mask and chooses its square. Training uses it too, so that it sees the holes of use."""
-    window = choose_window(mask, resolution=resolution, context=config.context)
-    grown = dilate(mask, round(window.side * config.dilation))
-    return Hole(window=window, mask=grown, feather=window.side * config.feather)
+    left, top, width, height = cv2.boundingRect(mask)
+    box = (left, top, left + width, top + height)
+    window = choose_window(box, mask.shape, resolution=resolution, context=config.context)
+    grown = dilate(boxed(mask) if config.shape == "box" else mask, round(window.side * config.dilation))
+    return Hole(window=window, mask=grown, hidden=grown, feather=window.side * config.feather)
+
+
+def open_holes(mask: np.ndarray, *, resolution: int, config: FillConfig) -> list[Hole]:
+    """Opens a hole for each far-apart part of a mask, so that each is filled at the best resolution.
+
+    Each square hides the other holes as well: an object that is to go is no context.
+    """
+    parts = far_parts(mask, resolution=resolution, context=config.context)
+    holes = [open_hole(part, resolution=resolution, config=config) for part in parts]
+    if len(holes) > 1:
+        hidden = np.bitwise_or.reduce([hole.mask for hole in holes])
+        holes = [replace(hole, hidden=hidden) for hole in holes]
+    return holes

@@ -1,97 +1,76 @@
-"""The diffusion inpainter: any 9-channel Stable Diffusion inpainting base, with or without an adapter."""
+"""The diffusion inpainter: any 9-channel Stable Diffusion or SDXL inpainting base, and its adapters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import threading
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
-from diffusers.utils import logging as diffusers_logging
+from diffusers import StableDiffusionXLInpaintPipeline
 from PIL import Image
-from transformers.utils import logging as transformers_logging
+from torch import Tensor
 
-from textremove.errors import WeightsError
-from textremove.inpaint.lora import load_lora
-from textremove.inpaint.redirect import RedirectConfig, Redirection
-
-
-def load_base(source: str | Path, *, device: str = "cpu") -> StableDiffusionInpaintPipeline:
-    """Loads a base inpainter, and gives it a DDIM scheduler as the paper does.
-
-    Args:
-        source: Hub id ("owner/name") or local folder in the hub's layout.
-        device: Where its weights go.
-
-    Raises:
-        WeightsError: The folder holds no such pipeline, or the hub cannot be reached.
-    """
-    folder = Path(source)
-    if folder.exists() and not (folder / "model_index.json").is_file():
-        raise WeightsError(f"{source} has no model_index.json; it is not a diffusers pipeline folder")
-    # Bars for reading a few files from disk; downloads from the hub still show theirs.
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    verbosity = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()  # what goes wrong is told in one line of our own
-    try:
-        pipeline = StableDiffusionInpaintPipeline.from_pretrained(
-            str(source), safety_checker=None, requires_safety_checker=False, dtype=torch.float32
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        if folder.exists():
-            raise WeightsError(f"{source} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
-        raise WeightsError(
-            f"cannot get {source!r} from the hub ({type(error).__name__}); download it where there is a "
-            f"network and give its local folder instead of the hub id"
-        ) from None
-    finally:
-        diffusers_logging.set_verbosity(verbosity)
-    if pipeline.unet.config.in_channels != 9:
-        raise WeightsError(
-            f"{source} is no inpainting base: "
-            f"its UNet reads {pipeline.unet.config.in_channels} channels, not 9"
-        )
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+from textremove.errors import AdapterError, ConfigError
+from textremove.inpaint.base import Pipeline, load_base
+from textremove.inpaint.lora import BASE, choose_lora, load_lora
+from textremove.inpaint.options import DiffusionOptions
+from textremove.inpaint.redirect import Redirection
 
 
 class DiffusionInpainter:
-    """Fills holes by denoising them, without words: the empty prompt. Implements Inpainter.
+    """Fills holes by denoising them. Implements Inpainter.
 
-    Guidance is off. With the empty prompt both halves of classifier-free guidance are the same forward
-    pass, so any guidance scale gives the same pixels at twice the work.
+    Without words and guidance by default. With the empty prompt both halves of classifier-free guidance are
+    the same forward pass, so any guidance scale gives the same pixels at twice the work.
 
     Args:
-        pipeline: The base, with its adapter if it has one.
+        pipeline: The base, with its adapters if it has any; the first is used unless `using` says another.
         num_steps: Denoising steps.
         batch_size: Squares denoised together. One by default: then pixels cannot depend on what else is
             in the batch, and on a CPU larger ones are no faster.
-        redirect: Whether, and how, what is painted in a hole is kept from looking at the hole.
+        options: Words, guidance, and redirected attention.
+
+    Raises:
+        ConfigError: Fewer than one step.
     """
 
     def __init__(
         self,
-        pipeline: StableDiffusionInpaintPipeline,
+        pipeline: Pipeline,
         *,
         num_steps: int = 50,
         batch_size: int = 1,
-        redirect: RedirectConfig | None = None,
+        options: DiffusionOptions = DiffusionOptions(),
     ) -> None:
+        if num_steps < 1:
+            raise ConfigError(f"--num-steps must be at least 1, not {num_steps}")
         self.pipeline = pipeline
         self.num_steps = num_steps
         self.batch_size = batch_size
-        self._redirection = None if redirect is None else Redirection(pipeline.unet, redirect)
-        self.multiple: int = pipeline.vae_scale_factor * 2 ** (
-            len(pipeline.unet.config.block_out_channels) - 1
+        self.options = options
+        self._redirection = None
+        if options.redirect:
+            self._redirection = Redirection(
+                pipeline.unet,
+                until=options.redirect_until,
+                min_tokens=options.redirect_min_tokens,
+                coverage=options.redirect_coverage,
+            )
+        unet = pipeline.unet.config
+        self.multiple: int = pipeline.vae_scale_factor * 2 ** (len(unet.block_out_channels) - 1)
+        self.resolution: int = (
+            -(-unet.sample_size * pipeline.vae_scale_factor // self.multiple) * self.multiple
         )
-        self.resolution: int = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+        self.adapters: tuple[str, ...] = tuple(getattr(pipeline.unet, "peft_config", ()))
+        self._adapter = self.adapters[0] if self.adapters else BASE
+        self._one_at_a_time = threading.Lock()  # the adapter is a state of the UNet
         with torch.no_grad():
-            self._empty_prompt_1LD = pipeline.encode_prompt("", pipeline.device, 1, False)[0]
+            self._text = _encode(pipeline, options)
 
     @classmethod
     def from_pretrained(
@@ -99,28 +78,46 @@ class DiffusionInpainter:
         base: str | Path,
         *,
         adapter: str | Path | None = None,
+        adapters: Mapping[str, str | Path] | None = None,
         num_steps: int = 50,
         batch_size: int = 1,
-        redirect: RedirectConfig | None = None,
+        options: DiffusionOptions = DiffusionOptions(),
         device: str = "cpu",
     ) -> Self:
-        """Loads a base and, if given, an adapter that is checked to take effect.
+        """Loads a base and, if given, adapters that are checked to take effect.
 
         Args:
             base: Hub id or local folder.
-            adapter: Folder of a LoRA adapter in the hub's format.
+            adapter: Folder of a LoRA adapter in the hub's format; it is used unless `using` says another.
+            adapters: More of them, by name.
             num_steps: Denoising steps.
             batch_size: See the class.
-            redirect: See the class.
+            options: See the class.
             device: Where to run.
 
         Raises:
-            WeightsError: Something cannot be loaded, or the adapter would change nothing.
+            WeightsError: Something cannot be loaded, or an adapter would change nothing.
         """
         pipeline = load_base(base, device=device)
         if adapter is not None:
             load_lora(pipeline, adapter)
-        return cls(pipeline, num_steps=num_steps, batch_size=batch_size, redirect=redirect)
+        for name, folder in (adapters or {}).items():
+            load_lora(pipeline, folder, name=name)
+        inpainter = cls(pipeline, num_steps=num_steps, batch_size=batch_size, options=options)
+        # Without an adapter of its own, the base is what it is; the named ones are for who asks for them.
+        return inpainter if adapter is not None or not adapters else inpainter.using(BASE)
+
+    def using(self, adapter: str) -> Self:
+        """The same inpainter with another of its adapters, or "base" for none; weights are shared.
+
+        Raises:
+            AdapterError: There is no adapter of this name.
+        """
+        if adapter not in (*self.adapters, BASE):
+            raise AdapterError(f"no adapter {adapter!r}; there are {', '.join((*self.adapters, BASE))}")
+        other = copy.copy(self)
+        other._adapter = adapter
+        return other
 
     @torch.inference_mode()
     def inpaint(
@@ -128,9 +125,12 @@ class DiffusionInpainter:
     ) -> list[np.ndarray]:
         """Fills each hole. Shapes as in `Inpainter.inpaint`; sides must be a multiple of `multiple`."""
         results: list[np.ndarray] = []
-        for start in range(0, len(images), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            results += self._inpaint_together(images[part], masks[part], seeds[part])
+        with self._one_at_a_time:
+            if self.adapters:
+                choose_lora(self.pipeline.unet, self._adapter)
+            for start in range(0, len(images), self.batch_size):
+                part = slice(start, start + self.batch_size)
+                results += self._inpaint_together(images[part], masks[part], seeds[part])
         return results
 
     def _inpaint_together(
@@ -142,13 +142,14 @@ class DiffusionInpainter:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         with self._redirected(masks):
             filled = self.pipeline(
-                prompt_embeds=self._empty_prompt_1LD.expand(len(images), -1, -1),
+                **{name: text.repeat_interleave(len(images), dim=0) for name, text in self._text.items()},
                 image=[Image.fromarray(image) for image in images],
                 mask_image=[Image.fromarray(mask) for mask in masks],
                 height=height,
                 width=width,
                 num_inference_steps=self.num_steps,
-                guidance_scale=1.0,
+                strength=1.0,  # SDXL's default, a hair less, would drop a step
+                guidance_scale=self.options.guidance_scale,
                 generator=generators,
                 output_type="np",
                 callback_on_step_end=self._after_step,
@@ -162,8 +163,25 @@ class DiffusionInpainter:
         return self._redirection.around(hole_B1HW)
 
     def _after_step(
-        self, pipeline: StableDiffusionInpaintPipeline, step: int, timestep: object, tensors: dict[str, Any]
+        self, pipeline: Pipeline, step: int, timestep: object, tensors: dict[str, Any]
     ) -> dict[str, Any]:
         if self._redirection is not None:
             self._redirection.after_step(step, self.num_steps)
         return tensors
+
+
+def _encode(pipeline: Pipeline, options: DiffusionOptions) -> dict[str, Tensor]:
+    """The pipeline's arguments for its words, encoded once: each (1, ...)."""
+    guided = options.guidance_scale > 1
+    words = {
+        "prompt": options.positive_prompt,
+        "negative_prompt": options.negative_prompt,
+        "device": pipeline.device,
+        "num_images_per_prompt": 1,
+        "do_classifier_free_guidance": guided,
+    }
+    names = ["prompt_embeds", "negative_prompt_embeds"]
+    if isinstance(pipeline, StableDiffusionXLInpaintPipeline):
+        names += ["pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
+    encoded = dict(zip(names, pipeline.encode_prompt(**words), strict=True))
+    return {name: text for name, text in encoded.items() if guided or not name.startswith("negative")}

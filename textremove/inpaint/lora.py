@@ -6,6 +6,8 @@ like the adapter's and is the base's. Here every key must land and must change s
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,17 @@ from safetensors.torch import load_file
 
 from textremove.atomic import atomic_dir
 from textremove.checkpoint import MANIFEST_FILE, read_manifest, write_manifest
-from textremove.errors import WeightsError
+from textremove.errors import ConfigError, WeightsError
+from textremove.inpaint.base import Pipeline
 
 KIND = "lora-adapter"
 WEIGHT_NAME = "pytorch_lora_weights.safetensors"
+DEFAULT = "default"
+"""Name of the adapter that is used when none is asked for."""
+BASE = "base"
+"""What asks for no adapter."""
 _PREFIX = "unet."
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,17 +107,29 @@ def _read_adapter(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(f"{path / WEIGHT_NAME} is damaged: {error}") from None
 
 
-def load_lora(pipeline: StableDiffusionInpaintPipeline, path: str | Path) -> None:
+def check_name(name: str) -> None:
+    """Complains about what cannot be the name of an adapter. Raises ConfigError."""
+    if not _NAME.fullmatch(name) or name == BASE:
+        raise ConfigError(
+            f"an adapter cannot be called {name!r}; letters, digits, - and _ make a name, "
+            f"and {BASE!r} stands for no adapter"
+        )
+
+
+def load_lora(pipeline: Pipeline, path: str | Path, *, name: str = DEFAULT) -> None:
     """Loads an adapter into a pipeline's UNet and makes sure that it took effect.
 
     Args:
-        pipeline: Its UNet gets the adapter.
+        pipeline: Its UNet gets the adapter, beside those it has, and uses it until `choose_lora`.
         path: Folder with pytorch_lora_weights.safetensors.
+        name: What `choose_lora` will know it by.
 
     Raises:
         WeightsError: The adapter is missing, has keys this UNet does not know, or would change nothing.
+        ConfigError: The name is no name.
     """
     path = Path(path)
+    check_name(name)
     tensors = _read_adapter(path)
     foreign = sorted(key for key in tensors if not key.startswith(_PREFIX))
     if foreign or not tensors:
@@ -119,22 +139,65 @@ def load_lora(pipeline: StableDiffusionInpaintPipeline, path: str | Path) -> Non
     ups = {key: value for key, value in tensors.items() if ".lora_B." in key or ".lora.up." in key}
     if not any(bool(value.any()) for value in ups.values()):
         raise WeightsError(f"{path}: the adapter changes nothing, all of {_some(sorted(ups))} are zero")
-    known = {name for name, _ in pipeline.unet.named_modules()}
+    # A matrix that has an adapter already lies one level deeper, inside its wrapper.
+    known = {module.replace(".base_layer", "") for module, _ in pipeline.unet.named_modules()}
     unknown = sorted(key for key in tensors if key.removeprefix(_PREFIX).split(".lora", 1)[0] not in known)
     if unknown:
         raise WeightsError(
             f"{path}: the base has no place for adapter keys {_some(unknown)}; is it for another base?"
         )
     try:
-        # Into the UNet alone: the pipeline's own loader warns that the text encoder got nothing.
-        pipeline.unet.load_lora_adapter(path, prefix="unet", weight_name=WEIGHT_NAME)
-    except (RuntimeError, ValueError) as error:
+        with warnings.catch_warnings():
+            # A second adapter is what is wanted here, and one that does not fit is told in our own words.
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")
+            warnings.filterwarnings("ignore", "Adapter .* was active which is now deleted")
+            # Into the UNet alone: the pipeline's own loader warns that the text encoder got nothing.
+            pipeline.unet.load_lora_adapter(path, prefix="unet", weight_name=WEIGHT_NAME, adapter_name=name)
+    except (RuntimeError, ValueError, KeyError) as error:
+        # diffusers stumbles in clearing up after the error that counts, if there is another adapter.
+        cause = error.__context__ if isinstance(error, KeyError) else error
         raise WeightsError(
-            f"{path}: adapter does not fit the base: {' '.join(str(error).split())[:300]}"
+            f"{path}: adapter does not fit the base: {' '.join(str(cause).split())[:300]}"
         ) from None
-    landed = get_peft_model_state_dict(pipeline.unet, adapter_name=next(iter(pipeline.unet.peft_config)))
+    landed = get_peft_model_state_dict(pipeline.unet, adapter_name=name)
     if len(landed) != len(tensors):
         raise WeightsError(f"{path}: {len(tensors)} adapter keys, but only {len(landed)} landed in the base")
+    if not _changes_the_output(pipeline.unet, name):
+        raise WeightsError(
+            f"{path}: the adapter changes nothing: with {_some(sorted(ups))} the UNet's output is the same "
+            f"to the last bit"
+        )
+
+
+def choose_lora(unet: UNet2DConditionModel, name: str) -> None:
+    """Makes a UNet use one of its adapters, or none of them for "base"."""
+    if name == BASE:
+        unet.disable_lora()
+    else:
+        unet.enable_lora()
+        unet.set_adapters(name)
+
+
+@torch.inference_mode()
+def _changes_the_output(unet: UNet2DConditionModel, name: str) -> bool:
+    """Runs a UNet once with an adapter and once without, on a small random input."""
+    generator = torch.Generator().manual_seed(0)
+    config = unet.config
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).to(unet.device, unet.dtype)
+
+    side = 4 * 2 ** (len(config.block_out_channels) - 1)
+    given: dict[str, Any] = {"encoder_hidden_states": random(1, 4, config.cross_attention_dim)}
+    if config.addition_embed_type == "text_time":  # SDXL: a pooled embedding and six sizes
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        given["added_cond_kwargs"] = {"text_embeds": random(1, pooled), "time_ids": random(1, 6)}
+    latents_BCHW = random(1, config.in_channels, side, side)
+    outputs = []
+    for chosen in (BASE, name):
+        choose_lora(unet, chosen)
+        outputs.append(unet(latents_BCHW, 500, **given).sample)
+    return not torch.equal(*outputs)
 
 
 def continue_lora(unet: UNet2DConditionModel, path: str | Path) -> None:

@@ -13,10 +13,20 @@ def dilate(mask: np.ndarray, pixels: int) -> np.ndarray:
         mask: uint8 (height, width), 255 = remove.
         pixels: How far, 0 or more.
     """
-    if pixels <= 0:
+    if pixels <= 0 or not mask.any():
         return mask
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
-    return cv2.dilate(mask, kernel)
+    # By distance, since a kernel's cost grows with its area: a minute for a hundred pixels on a large photo.
+    nothing = np.where(mask > 0, 0, 255).astype(np.uint8)
+    distance = cv2.distanceTransform(nothing, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.where(distance <= pixels, 255, 0).astype(np.uint8)
+
+
+def boxed(mask: np.ndarray) -> np.ndarray:
+    """Fills the bounding box of a mask: uint8 (height, width), 0 or 255; empty stays empty."""
+    left, top, width, height = cv2.boundingRect(mask)
+    filled = np.zeros(mask.shape, np.uint8)
+    filled[top : top + height, left : left + width] = 255
+    return filled
 
 
 def random_mask(

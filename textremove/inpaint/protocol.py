@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -33,4 +33,8 @@ class Inpainter(Protocol):
             RGB uint8 (height, width, 3) each. Pixels outside the mask may differ slightly
             (a VAE is lossy); `textremove.removal` pastes back only what the mask covers.
         """
+        ...
+
+    def using(self, adapter: str) -> Self:
+        """The same inpainter with another of its adapters. Raises AdapterError for an unknown name."""
         ...

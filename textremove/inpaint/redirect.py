@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,28 +23,19 @@ from torch import Tensor
 _SELF_ATTENTION = ".attn1."
 
 
-@dataclass(frozen=True, kw_only=True)
-class RedirectConfig:
-    """Where and when attention is redirected.
-
-    Attributes:
-        until: Share of the denoising steps, from the first on; the last ones may look at the hole to agree
-            on detail.
-        min_tokens: Attentions over fewer pixels than this are left alone: at the coarsest, every cell of a
-            small hole has surroundings in it anyway.
-    """
-
-    until: float = 1.0
-    min_tokens: int = 0
-
-
 class _Redirected:
     """An attention processor that hides a hole's keys from the hole's queries."""
 
-    def __init__(self, config: RedirectConfig) -> None:
-        self.config = config
-        self.hole_B1HW: Tensor | None = None
+    def __init__(self, min_tokens: int, coverage: float) -> None:
+        self._min_tokens = min_tokens
+        self._coverage = coverage
         self._attend = AttnProcessor2_0()
+        self.hide(None)
+
+    def hide(self, hole_B1HW: Tensor | None) -> None:
+        """Redirects around other holes from now on; around none with None."""
+        self._hole_B1HW = hole_B1HW
+        self._biases: dict[int, Tensor] = {}  # the same in every step, by number of tokens
 
     def __call__(
         self,
@@ -56,34 +46,39 @@ class _Redirected:
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        num_tokens = hidden_states.shape[1]
-        if self.hole_B1HW is not None and num_tokens >= self.config.min_tokens:
-            attention_mask = hole_bias(self.hole_B1HW, num_tokens).to(hidden_states.dtype)
+        batch, num_tokens, _ = hidden_states.shape
+        if self._hole_B1HW is not None and num_tokens >= self._min_tokens:
+            if num_tokens not in self._biases:
+                self._biases[num_tokens] = hole_bias(self._hole_B1HW, num_tokens, coverage=self._coverage)
+            bias_BNN = self._biases[num_tokens].to(hidden_states.dtype)
+            # Under guidance the pictures come twice, one half after the other.
+            attention_mask = bias_BNN.repeat(batch // len(bias_BNN), 1, 1)
         result: Tensor = self._attend(
             attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs
         )
         return result
 
 
-def hole_bias(hole_B1HW: Tensor, num_tokens: int) -> Tensor:
+def hole_bias(hole_B1HW: Tensor, num_tokens: int, *, coverage: float = 0.5) -> Tensor:
     """What to add to attention scores so that a hole's queries pass over the hole's keys.
 
     Args:
         hole_B1HW: 1 in the hole, 0 elsewhere, float, of any size in the picture's shape.
         num_tokens: N, the pixels of the attention, in the picture's shape.
+        coverage: A pixel of the attention is hole when more than this share of it is.
 
     Returns:
-        float32 (B, N, N): 0, or the lowest number where query and key both lie in the hole. A hole without
+        float32 (B, N, N): 0, or minus infinity where query and key both lie in the hole. A hole without
         surroundings at this resolution is let be.
     """
     height, width = hole_B1HW.shape[-2:]
     rows = max(1, round((num_tokens * height / width) ** 0.5))
-    hole_BN = F.interpolate(hole_B1HW.float(), size=(rows, num_tokens // rows), mode="area").flatten(1) > 0.5
+    share_B1hw = F.interpolate(hole_B1HW.float(), size=(rows, num_tokens // rows), mode="area")
+    # A hair more than 0: areas are averages of floats.
+    hole_BN = share_B1hw.flatten(1) > max(coverage, 1e-4)
     hole_BN = hole_BN & ~hole_BN.all(dim=1, keepdim=True)
     both_BNN = hole_BN[:, :, None] & hole_BN[:, None, :]
-    return torch.zeros(both_BNN.shape, device=hole_B1HW.device).masked_fill(
-        both_BNN, torch.finfo(torch.float32).min
-    )
+    return torch.zeros(both_BNN.shape, device=hole_B1HW.device).masked_fill(both_BNN, float("-inf"))
 
 
 class Redirection:
@@ -91,19 +86,29 @@ class Redirection:
 
     Args:
         unet: Of a pipeline, with or without an adapter.
-        config: Where and when.
+        until: Share of the denoising steps, from the first on; the last ones may look at the hole to agree
+            on detail.
+        min_tokens: Attentions over fewer pixels than this are left alone.
+        coverage: A pixel of an attention is hole when more than this share of it is.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, config: RedirectConfig) -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        *,
+        until: float = 1.0,
+        min_tokens: int = 0,
+        coverage: float = 0.5,
+    ) -> None:
         self._unet = unet
-        self._config = config
-        self._processor = _Redirected(config)
+        self._until = until
+        self._processor = _Redirected(min_tokens, coverage)
 
     @contextmanager
     def around(self, hole_B1HW: Tensor) -> Iterator[None]:
         """Redirects around holes: 1 in the hole, 0 elsewhere, one for each picture of the batch."""
         before = dict(self._unet.attn_processors)
-        self._processor.hole_B1HW = hole_B1HW
+        self._processor.hide(hole_B1HW)
         self._unet.set_attn_processor(
             {name: self._processor if _SELF_ATTENTION in name else own for name, own in before.items()}
         )
@@ -111,9 +116,9 @@ class Redirection:
             yield
         finally:
             self._unet.set_attn_processor(before)
-            self._processor.hole_B1HW = None
+            self._processor.hide(None)
 
     def after_step(self, step: int, num_steps: int) -> None:
-        """Stops redirecting once its share of the steps is done."""
-        if step + 1 >= self._config.until * num_steps:
-            self._processor.hole_B1HW = None
+        """Stops redirecting once its share of the steps is done; the first step always is."""
+        if step + 1 >= self._until * num_steps:
+            self._processor.hide(None)

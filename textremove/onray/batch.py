@@ -10,7 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from textremove.attempts import RemovalConfig
 from textremove.checkpoint import MANIFEST_FILE as WEIGHTS_MANIFEST
 from textremove.checkpoint import sha256_of
 from textremove.errors import ConfigError
+from textremove.inpaint.crop import FillConfig
+from textremove.inpaint.options import DiffusionOptions
 from textremove.onray import stages
 from textremove.onray.batch_actors import InpaintActor, SegmentActor
 from textremove.onray.batch_inputs import BatchInput, BatchPlan, plan_inputs
@@ -46,10 +49,14 @@ class BatchConfig:
             that every node sees, as the inputs.
         prompt: What to remove, for photos that bring no prompt of their own.
         split: Of a prepared folder, which split; all of it by default.
-        masks: Use the masks of a prepared folder instead of segmenting.
+        masks: Use the masks of a prepared folder instead of segmenting. The prompts still verify.
         segmenter: Preset, folder or hub id.
         inpainter: Preset, folder or hub id.
         adapter: LoRA folder for the inpainter.
+        num_steps: Denoising steps; the inpainter's own number by default.
+        diffusion: Words, guidance and redirection of a diffusion base.
+        fill: How holes are cut out and pasted back.
+        removal: How hard to try, and whether to look again.
         seed: Seed from which each photo's own is derived, by its name.
         batch_size: Photos that a model is given at a time.
         segment_actors: Segmenter processes at most.
@@ -67,6 +74,10 @@ class BatchConfig:
     segmenter: str = "tiny"
     inpainter: str = "tiny"
     adapter: str | None = None
+    num_steps: int | None = None
+    diffusion: DiffusionOptions = DiffusionOptions()
+    fill: FillConfig = FillConfig()
+    removal: RemovalConfig = RemovalConfig()
     seed: int = 0
     batch_size: int = 8
     segment_actors: int = 1
@@ -86,6 +97,7 @@ class BatchResult:
         num_resumed: How many of them an earlier run had done.
         statuses: Inputs by status: ok, not_found, error.
         reasons: Inputs by named reason, those that are ok left out.
+        num_unverified: Of those that are ok, in how many the object is still found where it was.
         seconds: Duration of this run, starting the models included.
     """
 
@@ -94,6 +106,7 @@ class BatchResult:
     num_resumed: int
     statuses: Mapping[str, int]
     reasons: Mapping[str, int]
+    num_unverified: int
     seconds: float
 
 
@@ -135,6 +148,7 @@ def run_batch(config: BatchConfig, *, progress: Callable[[str], None] = print) -
         num_resumed=len(done),
         statuses=Counter(row["status"] for row in rows),
         reasons=Counter(row["reason"] for row in rows if row["reason"]),
+        num_unverified=sum(row["verified"] is False for row in rows),
         seconds=time.monotonic() - started,
     )
 
@@ -145,6 +159,8 @@ def describe(result: BatchResult) -> str:
     lines = [f"{new:,} inputs done in {result.seconds:.0f} s, {result.num_resumed:,} had been done before"]
     lines += [f"  {status:<12} {count:>8,}" for status, count in sorted(result.statuses.items())]
     lines += [f"    {reason:<18} {count:>8,}" for reason, count in sorted(result.reasons.items())]
+    if result.num_unverified:
+        lines.append(f"{result.num_unverified:,} of those that are ok still find the object where it was")
     return "\n".join(lines)
 
 
@@ -154,16 +170,27 @@ def _check(config: BatchConfig) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(config, name)}")
     if config.gpus_per_actor < 0:
         raise ConfigError("--gpus-per-actor takes 0 or a positive number")
-    check_models("" if config.masks else config.segmenter, config.inpainter, adapter=config.adapter)
+    check_models(
+        "" if config.masks and not config.removal.verify else config.segmenter,
+        config.inpainter,
+        adapter=config.adapter,
+        num_steps=config.num_steps,
+        options=config.diffusion,
+        samples=config.removal.samples,
+    )
 
 
 def _settings(config: BatchConfig) -> dict[str, Any]:
     """What the pixels depend on beside each input and its prompt."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "segmenter": None if config.masks else _identity(config.segmenter, "segmenter"),
+        "segmenter": _identity(config.segmenter, "segmenter"),
         "inpainter": _identity(config.inpainter, "inpainter"),
         "adapter": _identity(config.adapter or config.inpainter, "adapter"),
+        "num_steps": config.num_steps,
+        "diffusion": asdict(config.diffusion),
+        "fill": asdict(config.fill),
+        "removal": asdict(config.removal),
         "masks": config.masks,
         "seed": config.seed,
     }
@@ -209,11 +236,16 @@ def _finished_rows(config: BatchConfig, plan: BatchPlan, todo: list[BatchInput])
         )
     rows = rows.map_batches(
         InpaintActor,
-        fn_constructor_args=(
-            absolute(config.inpainter),
-            config.adapter and absolute(config.adapter),
-            _device(config),
-        ),
+        fn_constructor_kwargs={
+            "segmenter": absolute(config.segmenter) if config.removal.verify else "",
+            "inpainter": absolute(config.inpainter),
+            "adapter": config.adapter and absolute(config.adapter),
+            "num_steps": config.num_steps,
+            "options": config.diffusion,
+            "fill": config.fill,
+            "removal": config.removal,
+            "device": _device(config),
+        },
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=config.inpaint_actors),
         **actors,
     )

@@ -7,13 +7,18 @@ from typing import Any
 
 import pyarrow as pa
 
+from textremove.attempts import RemovalConfig
 from textremove.errors import UserError
+from textremove.inpaint.crop import FillConfig
+from textremove.inpaint.options import DiffusionOptions
+from textremove.inpaint.protocol import Inpainter
 from textremove.onray import stages
 from textremove.presets import load_inpainter, load_segmenter
+from textremove.segment.protocol import Segmenter
 
 
 class _ModelActor:
-    """A model that is loaded once; a mistake of the user in loading it is told through the rows."""
+    """A model, or a few, loaded once; a mistake of the user in loading it is told through the rows."""
 
     def __init__(self, load: Callable[[], Any], stage: Callable[[list[stages.Row], Any], list[stages.Row]]):
         self._stage = stage
@@ -40,7 +45,37 @@ class SegmentActor(_ModelActor):
 
 
 class InpaintActor(_ModelActor):
-    """The inpainting stage, with its model."""
+    """The inpainting stage, with its inpainter, and with a segmenter of its own to look at what came out.
 
-    def __init__(self, inpainter: str, adapter: str | None, device: str) -> None:
-        super().__init__(lambda: load_inpainter(inpainter, adapter=adapter, device=device), stages.inpaint)
+    Args:
+        segmenter: Preset or folder; "" when nothing is to be verified.
+        inpainter: Preset, folder or hub id.
+        adapter: Folder.
+        num_steps: See `load_inpainter`.
+        options: See `load_inpainter`.
+        fill: How holes are cut out and pasted back.
+        removal: How hard to try.
+        device: Where the models run.
+    """
+
+    def __init__(
+        self,
+        *,
+        segmenter: str,
+        inpainter: str,
+        adapter: str | None,
+        num_steps: int | None,
+        options: DiffusionOptions,
+        fill: FillConfig,
+        removal: RemovalConfig,
+        device: str,
+    ) -> None:
+        def load() -> tuple[Inpainter, Segmenter | None]:
+            return (
+                load_inpainter(
+                    inpainter, adapter=adapter, num_steps=num_steps, options=options, device=device
+                ),
+                load_segmenter(segmenter, device=device) if segmenter else None,
+            )
+
+        super().__init__(load, lambda rows, models: stages.inpaint(rows, *models, fill=fill, removal=removal))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from textremove.checkpoint import load_tensors, save_tensors
 from textremove.errors import ConfigError
 from textremove.images import decode_image, decode_mask
-from textremove.inpaint.diffusion import load_base
+from textremove.inpaint.base import load_base
 from textremove.inpaint.lora import LoraSpec, add_lora, continue_lora, save_lora
 from textremove.inpaint.objective import InpaintObjective, InpaintTrainConfig, LatentBatch
 from textremove.onray.training_job import WorkerOrders

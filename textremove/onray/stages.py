@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from textremove.attempts import RemovalConfig, fill_in_attempts
 from textremove.errors import ImageError, PromptError, UserError
 from textremove.images import Photo, decode_mask, decode_photo, encode_like, encode_mask
+from textremove.inpaint.crop import FillConfig
 from textremove.inpaint.protocol import Inpainter
 from textremove.onray.batch_store import output_name, remove_outputs, write_output
 from textremove.onray.models import each_or_error
-from textremove.removal import clean_prompt, fill_holes
+from textremove.removal import answer_calls, clean_prompt, prompt_to_verify, run_side_by_side
 from textremove.schema import MANIFEST_SCHEMA
 from textremove.segment.protocol import Segmenter
 
@@ -117,30 +119,50 @@ def take_masks(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def inpaint(rows: list[Row], inpainter: Inpainter) -> list[Row]:
-    """Fills the holes, and encodes the results in kind."""
+def inpaint(
+    rows: list[Row],
+    inpainter: Inpainter,
+    segmenter: Segmenter | None = None,
+    *,
+    fill: FillConfig = FillConfig(),
+    removal: RemovalConfig = RemovalConfig(),
+) -> list[Row]:
+    """Fills the holes, looks whether the objects are gone, and encodes the results in kind.
+
+    Args:
+        rows: Segmented.
+        inpainter: Fills.
+        segmenter: Looks; without one nothing is verified.
+        fill: How holes are cut out and pasted back.
+        removal: How hard to try.
+    """
     todo = _decoded(rows)
-    started = time.perf_counter()
-    filled = each_or_error(
-        lambda items: fill_holes(
-            inpainter,
-            [photo.image for _, photo in items],
-            [decode_mask(row["mask"]) for row, _ in items],
-            [row["seed"] for row, _ in items],
-        ),
-        todo,
+    runs = [
+        fill_in_attempts(
+            photo.image,
+            decode_mask(row["mask"]),
+            None if segmenter is None else prompt_to_verify(row["prompt"]),
+            seed=row["seed"],
+            config=removal,
+        )
+        for row, photo in todo
+    ]
+    results = run_side_by_side(
+        runs, lambda calls: each_or_error(lambda some: answer_calls(some, segmenter, inpainter, fill), calls)
     )
-    seconds = (time.perf_counter() - started) / max(len(todo), 1)
-    for (row, photo), image in zip(todo, filled, strict=True):
-        if isinstance(image, Exception):
-            _fail(row, image, "inpaint_failed")
+    for (row, photo), filled in zip(todo, results, strict=True):
+        if isinstance(filled, Exception):
+            _fail(row, filled, "inpaint_failed")
             continue
         try:
-            row |= {"image": encode_like(photo, image), "mask": None}
+            row |= {"image": encode_like(photo, filled.image), "mask": None}
         except Exception as error:  # metadata that its own format cannot hold, and whatever else
             _fail(row, error, "encode_failed")
             continue
-        row |= {"status": "ok", "inpaint_seconds": seconds}
+        row |= {"verified": filled.verified, "verify_score": filled.verify_score}
+        row |= {"attempts": len(filled.attempts), "kept_seed": filled.seed, "status": "ok"}
+        # Each waited for all of them.
+        row |= {f"{step}_seconds": seconds / len(todo) for step, seconds in filled.seconds.items()}
         row["output"] = output_name(row["input_id"], photo.format)
     return rows
 
