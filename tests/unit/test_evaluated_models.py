@@ -42,8 +42,9 @@ def test_a_folder_may_be_named_by_a_path_that_starts_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = folder(tmp_path / "модель+1")
+    folder(tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
-    assert named_segmenters(["./модель+1"]) == {"модель+1": saved}
+    assert named_segmenters(["./модель+1", "tiny"]) == {"модель+1": saved, "tiny": "tiny"}
 
 
 def test_the_same_one_twice_is_a_mistake(tmp_path: Path) -> None:

@@ -18,17 +18,18 @@ def width(estimate: Estimate) -> float:
     return estimate.high - estimate.low
 
 
-def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
+@pytest.mark.parametrize("num_photos", [8, 40])
+def test_intervals_cover_the_true_mean_about_as_often_as_they_say(num_photos: int) -> None:
     # Rows of a photo share most of what moves them; photos have one to five rows.
     random, covered, trials = np.random.default_rng(0), 0, 150
     for trial in range(trials):
-        photos = np.repeat(np.arange(40), random.integers(1, 6, size=40))
-        values = 0.6 + 0.2 * random.normal(size=40)[photos] + 0.05 * random.normal(size=len(photos))
+        photos = np.repeat(np.arange(num_photos), random.integers(1, 6, size=num_photos))
+        values = 0.6 + 0.2 * random.normal(size=num_photos)[photos] + 0.05 * random.normal(size=len(photos))
         estimate = one(values, photos, seed=trial)
         assert estimate.low is not None
         assert estimate.high is not None
         covered += estimate.low <= 0.6 <= estimate.high
-    assert 0.88 <= covered / trials <= 0.99
+    assert 0.9 <= covered / trials <= 0.99
 
 
 def test_the_interval_of_independent_rows_is_that_of_the_normal_theory() -> None:

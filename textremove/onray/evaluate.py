@@ -33,14 +33,13 @@ from textremove.report.filling import INPAINT_PAIRED, INPAINT_SCORES
 from textremove.report.page import write_report
 from textremove.report.scores import Scored
 from textremove.report.segmenting import BOX_DICE, SEGMENT_PAIRED, SEGMENT_SCORES
-from textremove.scores import extremes, summarise
+from textremove.scores import Summary, extremes, summarise
 from textremove.segment.location_prior import LocationPriorSegmenter
 
 PAGE_FILE = "evaluation.html"
 
 _CASES_OF_A_KIND = 4
 _SAY_EVERY_SECONDS = 15.0
-_INPAINT_GROUPS = {name: GROUPS[name] for name in ("class_group", "size_group")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,22 +112,8 @@ def evaluate(job: EvaluateJob, *, say: Say = print) -> Evaluation:
             out=job.out,
             run_id=tracker.run_id,
             num_examples=len(chosen),
-            segment=summarise(
-                segment_rows,
-                model="segmenter",
-                scores=SEGMENT_SCORES,
-                by=GROUPS,
-                paired=SEGMENT_PAIRED,
-                seed=job.seed,
-            ),
-            inpaint=summarise(
-                inpaint_rows,
-                model="inpainter",
-                scores=INPAINT_SCORES,
-                by=_INPAINT_GROUPS,
-                paired=INPAINT_PAIRED,
-                seed=job.seed,
-            ),
+            segment=_segment_summary(segment_rows, job.seed),
+            inpaint=_inpaint_summary(inpaint_rows, job.seed),
         )
         write_scores(result, segment_rows, inpaint_rows, partial, split=job.split, settings=params)
         say(f"drawing {PAGE_FILE}")
@@ -150,6 +135,17 @@ def evaluate(job: EvaluateJob, *, say: Say = print) -> Evaluation:
                 data=f"{info['fingerprint'][:12]}, {len(chosen)} examples",
             )
     return result
+
+
+def _segment_summary(rows: Rows, seed: int) -> Summary:
+    return summarise(
+        rows, model="segmenter", scores=SEGMENT_SCORES, by=GROUPS, paired=SEGMENT_PAIRED, seed=seed
+    )
+
+
+def _inpaint_summary(rows: Rows, seed: int) -> Summary:
+    by = {name: GROUPS[name] for name in ("class_group", "size_group")}
+    return summarise(rows, model="inpainter", scores=INPAINT_SCORES, by=by, paired=INPAINT_PAIRED, seed=seed)
 
 
 def _check(job: EvaluateJob) -> dict[str, Any]:

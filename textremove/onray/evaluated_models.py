@@ -7,7 +7,7 @@ from pathlib import Path
 
 from textremove.errors import ConfigError
 from textremove.onray.scorer import LOCATION_PRIOR, InpainterSpec
-from textremove.presets import shipped
+from textremove.presets import INPAINTERS, SEGMENTERS, shipped
 
 LORA, BASE, CLASSICAL = "lora", "base", "telea"
 
@@ -64,6 +64,8 @@ def named_inpainters(base: str, adapter: str | None, num_steps: int | None) -> d
 
 def _absolute(source: str) -> str:
     """The same model by a name that holds in any folder: workers start in others."""
+    if source in (*SEGMENTERS, *INPAINTERS):  # a preset, also where a folder is called the same
+        return source
     if Path(source).is_dir():
         return str(Path(source).resolve())
     if _PAIR in source:

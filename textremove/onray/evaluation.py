@@ -85,14 +85,14 @@ def write_scores(
 
 def log_scores(result: Evaluation, tracker: Tracker, folder: Path) -> None:
     """Tells MLflow the means with the ends of their intervals, and gives it every file of the folder."""
+    metrics: dict[str, float] = {}
     for summary in (result.segment, result.inpaint):
         for name, scores in summary.models.items():
             allowed = re.sub(r"[^\w./ -]", "-", name, flags=re.ASCII)
             for score, estimate in scores.items():
                 ends = {"": estimate.mean, "_low": estimate.low, "_high": estimate.high}
-                tracker.log_metrics(
-                    {f"{allowed}.{score}{end}": value for end, value in ends.items() if value is not None}
-                )
+                metrics |= {f"{allowed}.{score}{end}": v for end, v in ends.items() if v is not None}
+    tracker.log_metrics(metrics)
     tracker.log_artifacts(folder, name="evaluation")
 
 

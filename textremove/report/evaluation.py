@@ -60,10 +60,11 @@ def _lead(data: str, segment: Scored | None, inpaint: Scored | None) -> str:
 
 def _methods(*, with_segmenters: bool) -> Section:
     text = [
-        f"Intervals are {_LEVEL} percentile intervals of {NUM_RESAMPLES:,} bootstrap resamples. Photos are "
-        "drawn with all their examples, since examples of one photo are not independent; where fewer than "
-        f"{MIN_CLUSTERS} photos are left there is no interval. Differences are taken example by example "
-        "before they are averaged and resampled. No correction is made for the number of comparisons.",
+        f"Intervals are {_LEVEL} percentile intervals of {NUM_RESAMPLES:,} bootstrap resamples, expanded for "
+        "small numbers. Photos are drawn with all their examples, since examples of one photo are not "
+        f"independent; where fewer than {MIN_CLUSTERS} photos are left there is no interval. Differences are "
+        "taken example by example before they are averaged and resampled. No correction is made for the "
+        "number of comparisons.",
         f"Size is the share of the picture that the true mask covers: small below {SMALL_BELOW:.0%}, large "
         f"from {LARGE_FROM:.0%} on. A class is human when its main word, singular or plural, is one of: "
         f"{', '.join(HUMAN_WORDS)}.",
