@@ -101,10 +101,12 @@ def ssim_in(filled: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float | 
     # Only what the windows reach, widened where that is less than a window: photos are large, holes small.
     reach = 2 * _SSIM_REACH
     part = np.s_[max(0, top - reach) : top + down + reach, max(0, left - reach) : left + across + reach]
-    pair = (
+    filled_1CHW, truth_1CHW = (
         torch.from_numpy(image[part].transpose(2, 0, 1)[None].astype(np.float32)) for image in (filled, truth)
     )
-    _, map_1CHW = structural_similarity_index_measure(*pair, data_range=255.0, return_full_image=True)
+    _, map_1CHW = structural_similarity_index_measure(
+        filled_1CHW, truth_1CHW, data_range=255.0, return_full_image=True
+    )
     return float(map_1CHW[0].mean(dim=0).numpy()[mask[part] > 0].mean())
 
 

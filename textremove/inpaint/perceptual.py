@@ -5,6 +5,7 @@ Nothing is downloaded: a score that waits for a network that is not there would 
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,7 +105,7 @@ class PerceptualScorer:
         Returns:
             Of what is there: "lpips" in the mask and "band_lpips" in the band, 0 when equal, and "remove".
         """
-        scores = {}
+        scores: dict[str, float] = {}
         if self._lpips is not None:
             crop = hole_crop(mask)
             scores |= {"lpips": self._distance(filled, truth, mask, crop)}
@@ -132,7 +133,7 @@ def _load_lpips(torch_cache: str) -> torch.nn.Module:
     torch.hub.set_dir(torch_cache)  # where torchvision looks before it downloads
     try:
         return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{torch_cache}/{ALEXNET} cannot be loaded: {str(error)[:200]}") from None
     finally:
         torch.hub.set_dir(before)
@@ -144,15 +145,23 @@ class PatchFeatures:
     Args:
         model: A transformers model.
         side: Of the pictures it is shown, in pixels.
+        patch: Of a patch.
         mean: Of each channel, of values in [0, 1].
         std: Likewise.
     """
 
     def __init__(
-        self, model: torch.nn.Module, *, side: int, mean: tuple[float, ...], std: tuple[float, ...]
+        self,
+        model: torch.nn.Module,
+        *,
+        side: int,
+        patch: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
     ) -> None:
         self._model = model
         self.side = side
+        self._rows = side // patch
         self._mean_C11, self._std_C11 = (torch.tensor(values)[:, None, None] for values in (mean, std))
 
     @classmethod
@@ -178,6 +187,7 @@ class PatchFeatures:
         return cls(
             encoder,
             side=side,
+            patch=config.patch_size,
             mean=tuple(told.get("image_mean", _MEAN)),
             std=tuple(told.get("image_std", _STD)),
         )
@@ -191,8 +201,8 @@ class PatchFeatures:
         hidden = self._model(pixels_CHW[None].to(device)).last_hidden_state[0].cpu()
         if hidden.dim() == 3:  # SAM's encoder answers with a map of channels
             return hidden.permute(1, 2, 0)
-        rows = self.side // self._model.config.patch_size
-        return hidden[-rows * rows :].reshape(rows, rows, -1)  # before them: class and register tokens
+        # Before the patches come class and register tokens.
+        return hidden[-(self._rows**2) :].reshape(self._rows, self._rows, -1)
 
 
 def remove_score(features: PatchFeatures, filled: np.ndarray, mask: np.ndarray) -> float:
@@ -212,8 +222,8 @@ def remove_score(features: PatchFeatures, filled: np.ndarray, mask: np.ndarray) 
     rows, columns, _ = features_hwD.shape
     inside_HW = torch.from_numpy(cut_mask(mask, crop, features.side)).float() / 255
     inside_hw1 = torch.nn.functional.adaptive_avg_pool2d(inside_HW[None], (rows, columns))[0, ..., None]
-    means = [
+    inside_D, outside_D = (
         (weight_hw1 * features_hwD).sum(dim=(0, 1)) / weight_hw1.sum().clamp_min(1e-6)
         for weight_hw1 in (inside_hw1, 1 - inside_hw1)
-    ]
-    return float(torch.nn.functional.cosine_similarity(*means, dim=0))
+    )
+    return float(torch.nn.functional.cosine_similarity(inside_D, outside_D, dim=0))
