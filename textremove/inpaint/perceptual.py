@@ -119,7 +119,7 @@ class PerceptualScorer:
         """LPIPS of the crop with the filling where it is asked about and the truth everywhere else."""
         mixed = np.where(where[..., None] > 0, filled, truth)
         pair = [
-            torch.from_numpy(cut_image(image, crop, _LPIPS_SIDE)).permute(2, 0, 1)[None].float().div(255)
+            torch.tensor(cut_image(image, crop, _LPIPS_SIDE)).permute(2, 0, 1)[None].float().div(255)
             for image in (mixed, truth)
         ]
         assert self._lpips is not None
@@ -195,7 +195,7 @@ class PatchFeatures:
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> Tensor:
         """Features of a square, RGB uint8 (side, side, 3): float (rows, columns, width)."""
-        pixels_CHW = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+        pixels_CHW = torch.tensor(image).permute(2, 0, 1).float() / 255
         pixels_CHW = (pixels_CHW - self._mean_C11) / self._std_C11
         device = next(self._model.parameters()).device
         hidden = self._model(pixels_CHW[None].to(device)).last_hidden_state[0].cpu()
@@ -220,7 +220,7 @@ def remove_score(features: PatchFeatures, filled: np.ndarray, mask: np.ndarray) 
     crop = hole_crop(mask)
     features_hwD = features(cut_image(filled, crop, features.side))
     rows, columns, _ = features_hwD.shape
-    inside_HW = torch.from_numpy(cut_mask(mask, crop, features.side)).float() / 255
+    inside_HW = torch.tensor(cut_mask(mask, crop, features.side)).float() / 255
     inside_hw1 = torch.nn.functional.adaptive_avg_pool2d(inside_HW[None], (rows, columns))[0, ..., None]
     inside_D, outside_D = (
         (weight_hw1 * features_hwD).sum(dim=(0, 1)) / weight_hw1.sum().clamp_min(1e-6)

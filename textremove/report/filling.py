@@ -11,7 +11,6 @@ from textremove.report.page import Section, Table
 from textremove.report.score_figures import ViolinRow, interval_chart, violin_chart
 from textremove.report.scores import Scored, group_chart, group_table, pair_chart, pair_table, score_table
 from textremove.scores import Score, columns_of
-from textremove.statistics import Estimate
 
 PSNR = Score(name="psnr", label="PSNR in the mask (dB)", digits=2)
 SUCCESS = Score(name="success", label="removal success")
@@ -75,23 +74,24 @@ def inpaint_sections(fillings: ScoredFillings) -> list[Section]:
 
 
 def _overview(scored: Scored, about: Mapping[str, str]) -> Section:
-    models = scored.summary.models
-    against = {(pair.first, pair.score): pair for pair in scored.summary.pairs}
-    reference = next((pair.second for pair in scored.summary.pairs), "")
-    rows: list[list[object]] = []
-    for name, estimates in models.items():
-        pair = against.get((name, PSNR.name))
-        gain: Estimate | None = pair.difference if pair and pair.second == reference else None
-        effort = [estimates[ATTEMPTS.name].mean, estimates[SECONDS.name].mean]
-        rows.append(
-            [name, about.get(name, ""), estimates.get(SUCCESS.name), estimates[PSNR.name], gain, *effort]
-        )
-    gained = f"PSNR above {reference} (dB)" if reference else "PSNR above another (dB)"
-    columns = ["variant", "what it is", "removal success", PSNR.label, gained, "attempts", SECONDS.label]
+    gains = {pair.first: pair for pair in scored.summary.pairs if pair.score == PSNR.name}
+    references = {pair.second for pair in gains.values()}
+    columns = ["variant", "what it is", SUCCESS.label, PSNR.label, "attempts", SECONDS.label]
+    digits = [0, 0, SUCCESS.digits, PSNR.digits, ATTEMPTS.digits, 2]
+    rows: list[list[object]] = [
+        [name, about.get(name, ""), *(estimates.get(score.name) for score in (SUCCESS, PSNR))]
+        + [estimates[score.name].mean for score in (ATTEMPTS, SECONDS)]
+        for name, estimates in scored.summary.models.items()
+    ]
+    if len(references) == 1:
+        columns.insert(4, f"PSNR above {references.pop()} (dB)")
+        digits.insert(4, PSNR.digits)
+        for row in rows:
+            row.insert(4, gains[str(row[0])].difference if row[0] in gains else None)
     table = Table(
         columns=columns,
         rows=rows,
-        digits=[0, 0, 3, 2, 2, 2, 2],
+        digits=digits,
         caption=f"Means over {scored.measured_on}, with true masks and the same seed for every variant. "
         "Gains are taken example by example. Seconds are of one photo at a time, beside the others that "
         "scored.",
