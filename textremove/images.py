@@ -228,6 +228,10 @@ def encode_like(photo: Photo, image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+LANCZOS_REACH = 3
+"""How many pixels of a picture that is enlarged each new pixel is made of, to either side."""
+
+
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resizes RGB uint8 (height, width, 3) to `size`, (height, width) in pixels; anti-aliased."""
     if image.shape[:2] == tuple(size):

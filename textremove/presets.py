@@ -10,7 +10,7 @@ from textremove.attempts import RemovalConfig
 from textremove.checkpoint import read_manifest
 from textremove.errors import ConfigError, WeightsError
 from textremove.inpaint.crop import FillConfig
-from textremove.inpaint.options import DiffusionOptions
+from textremove.inpaint.options import DiffusionOptions, check_adapter_names
 from textremove.inpaint.protocol import Inpainter
 from textremove.removal import Remover
 from textremove.segment.protocol import Segmenter
@@ -96,6 +96,7 @@ def _check_inpainter(
         raise ConfigError(f"--num-steps must be at least 1, not {num_steps}")
     if name not in INPAINTERS and not Path(name).is_dir() and name.count("/") != 1:
         raise ConfigError(f"unknown inpainter {name!r}; choose {', '.join(INPAINTERS)}, a folder or a hub id")
+    check_adapter_names(adapters)
     for folder in (*([] if adapter is None else [adapter]), *adapters.values()):
         if not Path(folder).is_dir():
             raise WeightsError(f"no adapter folder at {folder}")

@@ -36,6 +36,10 @@ def test_a_named_object_is_removed_and_the_rest_is_untouched(photo: Path, tmp_pa
     done = _textremove("remove", photo, "ball at the center left", "--out", out, "--save-mask", mask_path)
     assert done.returncode == 0, done.stderr
     assert "removed 'ball at the center left'" in done.stdout
+    assert (
+        "verified: looked for again and not found where it was (filled in 1 attempt of 1, kept seed 0)"
+        in done.stdout
+    )
     before, after, mask = (np.asarray(Image.open(path)) for path in (photo, out, mask_path))
     true = figure_one_scene()[1]["ball at the center left"]
     assert (mask[true > 0] > 0).mean() > 0.7
@@ -43,7 +47,7 @@ def test_a_named_object_is_removed_and_the_rest_is_untouched(photo: Path, tmp_pa
     assert np.array_equal(before[:, 90:], after[:, 90:])
 
 
-def test_a_mask_of_one_s_own_needs_no_segmenter(photo: Path, tmp_path: Path) -> None:
+def test_a_mask_of_one_s_own_needs_no_prompt(photo: Path, tmp_path: Path) -> None:
     mask = np.zeros((128, 128), np.uint8)
     mask[40:80, 20:60] = 255
     (tmp_path / "mask.png").write_bytes(encode_mask(mask))
@@ -52,6 +56,7 @@ def test_a_mask_of_one_s_own_needs_no_segmenter(photo: Path, tmp_path: Path) -> 
         "remove", photo, "", "--out", out, "--mask", tmp_path / "mask.png", "--inpainter", "telea"
     )
     assert done.returncode == 0, done.stderr
+    assert "filled in 1 attempt of 1, kept seed 0; not verified" in done.stdout
     assert out.is_file()
 
 
@@ -66,6 +71,11 @@ def test_mistakes_are_one_line_and_leave_nothing(photo: Path, tmp_path: Path) ->
         (("remove", photo, "ball", "--segmenter", "huge"), "unknown segmenter 'huge'"),
         (("remove", photo, "ball", "--inpainter", "magic"), "unknown inpainter 'magic'"),
         (("remove", photo, "ball", "--inpainter", "telea", "--adapter", tmp_path), "leave the adapter out"),
+        (
+            ("remove", photo, "ball", "--inpainter", "telea", "--samples", "3"),
+            "fills the same with every seed",
+        ),
+        (("remove", photo, "ball", "--attempts", "99"), "--attempts must lie in [1, 8], not 99"),
     ):
         done = _textremove(*arguments, "--out", out)
         assert done.returncode == 2, (arguments, done.stderr)

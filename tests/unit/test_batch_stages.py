@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from textremove.attempts import RemovalConfig
 from textremove.images import decode_image, encode_image, encode_mask
 from textremove.onray import stages
 from textremove.onray.models import each_or_error
@@ -80,6 +81,28 @@ def test_one_bad_photo_harms_no_other(tmp_path):
     assert (image[20, 5] == stages.seed_of("good", 3) % 251).all()
     assert (image[20, 55] == 10).all()
     assert rows["good"]["mask_fraction"] == pytest.approx(0.5)
+
+
+def test_each_photo_is_verified_by_its_prompt_and_says_what_was_done():
+    rows = stages.segment(
+        stages.read([new("seen", photo()), new("poison", photo()), new("silent", photo())]),
+        HalfSegmenter(),
+    )
+    rows[1]["seed"] = POISON - 1  # the second filling is what the segmenter chokes on
+    rows[2]["prompt"] = ""
+    seen, poison, silent = stages.inpaint(
+        rows, SeedInpainter(), HalfSegmenter(), removal=RemovalConfig(attempts=2, samples=2)
+    )
+    assert (seen["status"], seen["verified"], seen["verify_score"], seen["attempts"]) == (
+        "ok",
+        False,
+        0.75,
+        2,
+    )
+    assert seen["kept_seed"] == seen["seed"]
+    assert seen["verify_seconds"] > 0
+    assert (poison["status"], poison["reason"]) == ("error", "inpaint_failed")
+    assert (silent["status"], silent["verified"], silent["attempts"]) == ("ok", None, 1)
 
 
 def test_masks_of_the_dataset_are_used_as_they_are():

@@ -53,3 +53,20 @@ def test_classical_fillings_come_back_as_they_are(photo: np.ndarray, mask: np.nd
 def test_a_hole_without_surroundings_is_left(photo: np.ndarray) -> None:
     filled = 255 - photo
     assert match_surroundings(filled, photo, np.full((64, 64), 255, np.uint8)) is filled
+
+
+def test_a_step_that_only_the_filling_has_is_taken_out(photo: np.ndarray, mask: np.ndarray) -> None:
+    """The filling is the truth but for a tint, which its surroundings do not have; they are a level off."""
+    filled = photo.copy() + np.uint8(1)
+    filled[mask > 0] += np.array([12, 0, 20], np.uint8)
+    error = np.abs(match_surroundings(filled, photo, mask).astype(int) - photo)[mask > 0]
+    assert error.mean() < 1
+    assert error.max() <= 3
+
+
+def test_a_dark_neighbour_at_the_edge_of_the_hole_does_not_bleed_into_it(mask: np.ndarray) -> None:
+    truth = np.full((64, 64, 3), 200, np.uint8)
+    truth[:, :16] = 10  # what stands at the left of the hole, to the pixel
+    filled = np.where(mask[..., None] > 0, truth, truth + np.uint8(2))
+    matched = match_surroundings(filled, truth, mask)
+    assert np.abs(matched.astype(int) - truth)[mask > 0].mean() < 12

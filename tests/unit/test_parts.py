@@ -83,6 +83,15 @@ def test_each_square_hides_the_other_holes_and_all_are_filled() -> None:
     assert sorted(int((hidden > 0).sum()) for hidden in recorder.masks)[0] == 6 * 6 + 9 * 30
 
 
+def test_what_is_repeated_of_an_object_at_the_photo_s_edge_is_hidden_too() -> None:
+    mask = mask_of((100, 40), (0, 40, 20, 60))  # the square hangs over at the left and the right
+    recorder = Recorder()
+    fill_holes(recorder, [np.zeros((100, 40, 3), np.uint8)], [mask], [0], PLAIN)
+    assert recorder.masks[0].shape == (64, 64)
+    hidden = np.flatnonzero(recorder.masks[0].any(axis=0))
+    assert (hidden[0], hidden[-1]) == (0, 31)
+
+
 def test_a_box_is_drawn_around_each_far_part_and_not_around_all() -> None:
     image = np.random.default_rng(0).integers(0, 200, (100, 400, 3), np.uint8)
     mask = mask_of((100, 400), (20, 40, 30, 90), (25, 80, 60, 90), (300, 20, 310, 80))

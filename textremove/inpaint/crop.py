@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from textremove.errors import ConfigError
-from textremove.images import resize_image, resize_mask
+from textremove.images import LANCZOS_REACH, resize_image, resize_mask
 from textremove.inpaint.masks import boxed, dilate
 from textremove.inpaint.parts import far_parts
 from textremove.inpaint.window import Window, choose_window
@@ -51,12 +51,12 @@ class FillConfig:
             raise ConfigError(f"--shape must be mask or box, not {self.shape!r}")
 
 
-def _cut(array: np.ndarray, window: Window, border: int) -> np.ndarray:
+def _cut(array: np.ndarray, window: Window) -> np.ndarray:
     height, width = array.shape[:2]
     top, left, side = window.top, window.left, window.side
     inside = array[max(top, 0) : top + side, max(left, 0) : left + side]
     pads = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))
-    return cv2.copyMakeBorder(inside, *pads, border, value=0) if any(pads) else inside
+    return cv2.copyMakeBorder(inside, *pads, cv2.BORDER_REPLICATE) if any(pads) else inside
 
 
 def cut_image(image: np.ndarray, window: Window, resolution: int) -> np.ndarray:
@@ -64,12 +64,16 @@ def cut_image(image: np.ndarray, window: Window, resolution: int) -> np.ndarray:
 
     What hangs over is the image's own edge repeated.
     """
-    return resize_image(_cut(image, window, cv2.BORDER_REPLICATE), (resolution, resolution))
+    return resize_image(_cut(image, window), (resolution, resolution))
 
 
 def cut_mask(mask: np.ndarray, window: Window, resolution: int) -> np.ndarray:
-    """Cuts a square out of a mask and resizes it: uint8 (resolution, resolution); 0 where it hangs over."""
-    return resize_mask(_cut(mask, window, cv2.BORDER_CONSTANT), (resolution, resolution))
+    """Cuts a square out of a mask and resizes it: uint8 (resolution, resolution).
+
+    Where it hangs over, the mask's own edge is repeated, as the image's is: an object that touches the edge
+    would otherwise be shown as if it were to stay.
+    """
+    return resize_mask(_cut(mask, window), (resolution, resolution))
 
 
 def feathered_alpha(mask: np.ndarray, feather: float) -> np.ndarray:
@@ -123,7 +127,10 @@ def open_hole(mask: np.ndarray, *, resolution: int, config: FillConfig) -> Hole:
     left, top, width, height = cv2.boundingRect(mask)
     box = (left, top, left + width, top + height)
     window = choose_window(box, mask.shape, resolution=resolution, context=config.context)
-    grown = dilate(boxed(mask) if config.shape == "box" else mask, round(window.side * config.dilation))
+    growth = round(window.side * config.dilation)
+    if config.dilation and window.side < resolution:  # enlarging smears the object over its edge
+        growth = max(growth, LANCZOS_REACH)
+    grown = dilate(boxed(mask) if config.shape == "box" else mask, growth)
     return Hole(window=window, mask=grown, hidden=grown, feather=window.side * config.feather)
 
 

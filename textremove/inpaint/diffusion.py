@@ -17,8 +17,8 @@ from torch import Tensor
 
 from textremove.errors import AdapterError, ConfigError
 from textremove.inpaint.base import Pipeline, load_base
-from textremove.inpaint.lora import BASE, choose_lora, load_lora
-from textremove.inpaint.options import DiffusionOptions
+from textremove.inpaint.lora import choose_lora, load_lora
+from textremove.inpaint.options import BASE, DiffusionOptions, check_adapter_names
 from textremove.inpaint.redirect import Redirection
 
 
@@ -97,7 +97,9 @@ class DiffusionInpainter:
 
         Raises:
             WeightsError: Something cannot be loaded, or an adapter would change nothing.
+            ConfigError: A name that no adapter can have.
         """
+        check_adapter_names(adapters or ())
         pipeline = load_base(base, device=device)
         if adapter is not None:
             load_lora(pipeline, adapter)

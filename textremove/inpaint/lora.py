@@ -6,7 +6,6 @@ like the adapter's and is the base's. Here every key must land and must change s
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,17 +19,13 @@ from safetensors.torch import load_file
 
 from textremove.atomic import atomic_dir
 from textremove.checkpoint import MANIFEST_FILE, read_manifest, write_manifest
-from textremove.errors import ConfigError, WeightsError
+from textremove.errors import WeightsError
 from textremove.inpaint.base import Pipeline
+from textremove.inpaint.options import BASE, DEFAULT
 
 KIND = "lora-adapter"
 WEIGHT_NAME = "pytorch_lora_weights.safetensors"
-DEFAULT = "default"
-"""Name of the adapter that is used when none is asked for."""
-BASE = "base"
-"""What asks for no adapter."""
 _PREFIX = "unet."
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,15 +102,6 @@ def _read_adapter(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(f"{path / WEIGHT_NAME} is damaged: {error}") from None
 
 
-def check_name(name: str) -> None:
-    """Complains about what cannot be the name of an adapter. Raises ConfigError."""
-    if not _NAME.fullmatch(name) or name == BASE:
-        raise ConfigError(
-            f"an adapter cannot be called {name!r}; letters, digits, - and _ make a name, "
-            f"and {BASE!r} stands for no adapter"
-        )
-
-
 def load_lora(pipeline: Pipeline, path: str | Path, *, name: str = DEFAULT) -> None:
     """Loads an adapter into a pipeline's UNet and makes sure that it took effect.
 
@@ -126,10 +112,8 @@ def load_lora(pipeline: Pipeline, path: str | Path, *, name: str = DEFAULT) -> N
 
     Raises:
         WeightsError: The adapter is missing, has keys this UNet does not know, or would change nothing.
-        ConfigError: The name is no name.
     """
     path = Path(path)
-    check_name(name)
     tensors = _read_adapter(path)
     foreign = sorted(key for key in tensors if not key.startswith(_PREFIX))
     if foreign or not tensors:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from textremove.errors import ConfigError
 
 MAX_GUIDANCE = 30.0
+
+DEFAULT = "default"
+"""Name of the adapter that is used when none is asked for."""
+BASE = "base"
+"""What asks for no adapter."""
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def check_adapter_names(names: Iterable[str]) -> None:
+    """Complains about what cannot be the name of one of several adapters. Raises ConfigError."""
+    for name in names:
+        if not _NAME.fullmatch(name) or name in (BASE, DEFAULT):
+            raise ConfigError(
+                f"an adapter cannot be called {name!r}; letters, digits, - and _ make a name, "
+                f"{BASE!r} stands for no adapter and {DEFAULT!r} for the one that is used unasked"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
