@@ -54,7 +54,7 @@ def _lead(segment: Scored | None, inpaint: Scored | None) -> str:
                 f"{model} {with_interval(estimates[score.name], score.digits)}"
                 for model, estimates in scored.summary.models.items()
             )
-            said.append(f"{score.label}: {models}.")
+            said.append(f"{score.label[0].upper()}{score.label[1:]}: {models}.")
     return " ".join([*said, f"In brackets: {_LEVEL} intervals."])
 
 
