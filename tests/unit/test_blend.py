@@ -64,6 +64,15 @@ def test_a_step_that_only_the_filling_has_is_taken_out(photo: np.ndarray, mask: 
     assert error.max() <= 3
 
 
+@pytest.mark.parametrize("margin", [1, 3, 5, 9])
+def test_a_narrow_margin_is_no_slope(margin: int) -> None:
+    truth = np.full((64, 64, 3), 150, np.uint8)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[margin:-margin, margin:-margin] = 255
+    filled = np.where(mask[..., None] > 0, truth - np.uint8(20), truth + np.uint8(2))
+    assert np.abs(match_surroundings(filled, truth, mask).astype(int) - truth).max() <= 2
+
+
 def test_a_dark_neighbour_at_the_edge_of_the_hole_does_not_bleed_into_it(mask: np.ndarray) -> None:
     truth = np.full((64, 64, 3), 200, np.uint8)
     truth[:, :16] = 10  # what stands at the left of the hole, to the pixel

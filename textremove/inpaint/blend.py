@@ -19,6 +19,7 @@ RIM = 4
 """Width in pixels of the bands along a hole's edge that are compared."""
 
 _SIGMA = 3.0  # how far along the edge a band is averaged
+_NOTHING = 1e-5
 _EDGE_LEVELS = 40.0  # a step of about so many grey levels may be the true edge of what stands beside the hole
 
 
@@ -58,13 +59,15 @@ def _step_at_the_rim(
         The step, float32 (height, width, 3), and how far to trust it, float32 (height, width) in [0, 1]:
         nought but along the inside of the edge.
     """
-    inner_HW, outer_HW = _band(1 - known_HW, 0), _band(known_HW, 0)
-    outside_HWC = _mean_nearby(photo_HWC, outer_HW)
-    slope_HWC = outside_HWC - _mean_nearby(photo_HWC, _band(known_HW, 1))
-    step_HWC = outside_HWC + slope_HWC - _mean_nearby(filled_HWC, inner_HW)
+    inner_HW = _band(1 - known_HW, 0)
+    outside_HWC, near_HW = _mean_nearby(photo_HWC, _band(known_HW, 0))
+    further_HWC, further_near_HW = _mean_nearby(photo_HWC, _band(known_HW, 1))
+    is_wide_HW1 = further_near_HW[..., None] > _NOTHING  # a narrow margin has no slope
+    slope_HWC = np.where(is_wide_HW1, outside_HWC - further_HWC, 0)
+    inside_HWC, _ = _mean_nearby(filled_HWC, inner_HW)
+    step_HWC = outside_HWC + slope_HWC - inside_HWC
     largest_HW = np.abs(step_HWC).max(axis=2)
-    is_near_HW = cv2.GaussianBlur(outer_HW, (0, 0), _SIGMA) > 0.02
-    trust_HW = inner_HW * is_near_HW / (1 + np.square(largest_HW / _EDGE_LEVELS))
+    trust_HW = inner_HW * (near_HW > 0.02) / (1 + np.square(largest_HW / _EDGE_LEVELS))
     return step_HWC, trust_HW.astype(np.float32)
 
 
@@ -74,11 +77,11 @@ def _band(area_HW: np.ndarray, number: int) -> np.ndarray:
     return ((distance_HW > number * RIM) & (distance_HW <= (number + 1) * RIM)).astype(np.float32)
 
 
-def _mean_nearby(values_HWC: np.ndarray, where_HW: np.ndarray) -> np.ndarray:
-    """Mean of what lies in an area near each pixel."""
+def _mean_nearby(values_HWC: np.ndarray, where_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of what lies in an area near each pixel, and which share of what is near it is of the area."""
     near_HW = cv2.GaussianBlur(where_HW, (0, 0), _SIGMA)
     sum_HWC = cv2.GaussianBlur(values_HWC * where_HW[..., None], (0, 0), _SIGMA)
-    return sum_HWC / np.maximum(near_HW, 1e-6)[..., None]
+    return sum_HWC / np.maximum(near_HW, _NOTHING)[..., None], near_HW
 
 
 def _continue(weighted_HWC: np.ndarray, weight_HW: np.ndarray) -> np.ndarray:
