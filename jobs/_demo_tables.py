@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from textremove.onray.batch import BatchResult
-from textremove.onray.evaluated_models import BASE, CLASSICAL, LORA
 from textremove.onray.evaluation import Evaluation
 from textremove.onray.finetune_inpainter import InpainterResult
 from textremove.onray.runs import Comparison
 from textremove.onray.scorer import LOCATION_PRIOR
 from textremove.onray.train_segmenter import SegmenterResult
+from textremove.onray.variants import BASE, CLASSICAL, LORA, OURS
 from textremove.report.page import Table
 
 _INPAINTERS = {
     LORA: "diffusion with the adapter trained here",
     BASE: "the same without adapter",
     CLASSICAL: "OpenCV, Telea",
+    OURS: "with the adapter, looked at again and filled again where needed",
 }
 _SHOWN_METRICS = ("best_val_loss", "last_val_loss", "test_box_dice", "test_box_iou", "test_psnr")
 

@@ -15,11 +15,13 @@ _SEGMENT_COLUMNS = {
     "box_dice": "box Dice", "box_iou": "box IoU", "raw_dice": "raw Dice", "raw_iou": "raw IoU",
     "raw_box_dice": "raw/box Dice", "found": "found", "seconds": "seconds",
 }  # fmt: skip
-_INPAINT_COLUMNS = {"psnr": "PSNR (dB)", "pooled_psnr": "pooled PSNR", "seconds": "seconds"}
+_INPAINT_COLUMNS = {
+    "psnr": "PSNR (dB)", "success": "success", "ssim": "SSIM", "band_psnr": "band PSNR", "seconds": "seconds",
+}  # fmt: skip
 
 
 def main(job: EvaluateJob) -> None:
-    """Score segmenters (Dice, IoU; raw and box masks) and inpainters (PSNR inside true masks) on a split."""
+    """Score segmenters (Dice, IoU; raw and box masks) and ways of filling the true masks on a split."""
     result = evaluate(job, say=lambda line: print(line, flush=True))
     print(describe(result, split=job.split))
     if result.run_id:
@@ -41,21 +43,31 @@ def describe(result: Evaluation, *, split: str) -> str:
                     f"{name} has {scores['box_dice'] / prior:.2f} times the location prior's box Dice"
                 )
     if result.inpainters:
-        title = f"inpainters inside the true masks, {result.num_examples:,} {split} examples"
-        parts.append(_table(title, result.inpaint.models, _INPAINT_COLUMNS, digits=2))
+        title = f"fillings of the true masks, {result.num_examples:,} {split} examples"
+        parts.append(_table(title, result.inpaint.models, _INPAINT_COLUMNS, digits=3, intervals=2))
     return "\n".join(parts)
 
 
 def _table(
-    title: str, rows: Mapping[str, Mapping[str, Estimate]], columns: Mapping[str, str], *, digits: int
+    title: str,
+    rows: Mapping[str, Mapping[str, Estimate]],
+    columns: Mapping[str, str],
+    *,
+    digits: int,
+    intervals: int = 1,
 ) -> str:
-    """The first column with its interval, the others without: a shell is narrow."""
-    first = next(iter(columns))
+    """The first columns with their intervals, the others without: a shell is narrow. None that nobody has."""
+    columns = {c: heading for c, heading in columns.items() if all(c in scores for scores in rows.values())}
+    sure = list(columns)[:intervals]
     width = max(len(name) for name in rows) + 2
-    lines = [title, " " * width + "".join(f"{h:>{22 if c == first else 13}}" for c, h in columns.items())]
+    lines = [title, " " * width + "".join(f"{h:>{25 if c in sure else 13}}" for c, h in columns.items())]
     for name, scores in rows.items():
-        cells = [f"{with_interval(scores[first], digits):>22}"]
-        cells += [f"{scores[column].mean:>13.{digits}f}" for column in columns if column != first]
+        cells = [
+            f"{with_interval(scores[column], digits):>25}"
+            if column in sure
+            else f"{scores[column].mean:>13.{digits}f}"
+            for column in columns
+        ]
         lines.append(f"{name:<{width}}" + "".join(cells))
     return "\n".join(lines)
 

@@ -19,6 +19,8 @@ SMALL_BELOW, LARGE_FROM = 0.03, 0.10
 """Shares of the picture. COCO calls an object large from 96 x 96 pixels on, 3% of its 640 x 480; below its
 small, 0.3%, hardly anything is worth removing, so this scale is set one step higher."""
 
+SIMPLE, COMPOUND = "simple", "compound"
+
 NO_PLACE, OTHER_PLACE = "no place named", "other words"
 
 GROUPS = {
@@ -27,6 +29,13 @@ GROUPS = {
     "place_group": (*PLACES, OTHER_PLACE, NO_PLACE),
 }
 """Column of a row of scores to the values it can have, in reading order."""
+
+FILLING_GROUPS = {
+    "class_group": GROUPS["class_group"],
+    "shape_group": (SIMPLE, COMPOUND),
+    "size_group": GROUPS["size_group"],
+}
+"""Likewise for fillings. Things of procedural scenes are simple, or compound: of parts in many colours."""
 
 _IRREGULAR = {"men": "man", "women": "woman", "children": "child", "gentlemen": "gentleman"}
 # What follows says more about the thing, and is not the thing: "man with a dog", "dog near a man".

@@ -95,7 +95,7 @@ class Summary:
         num_photos: From how many photos.
         models: By model, in the order of the rows, then by the name of the score.
         groups: Breakdowns, in reading order; groups without examples are left out.
-        pairs: Paired comparisons, every model with every later one.
+        pairs: Paired comparisons, every model with every later one or all with one.
     """
 
     num_examples: int = 0
@@ -145,6 +145,7 @@ def summarise(
     scores: Sequence[Score],
     by: Mapping[str, Sequence[str]],
     paired: Sequence[str],
+    against: str = "",
     seed: int = 0,
 ) -> Summary:
     """Means with intervals, over all rows and broken down, and paired comparisons.
@@ -155,6 +156,7 @@ def summarise(
         scores: What to take means of. A score that a row lacks, or has as None, leaves the row out of it.
         by: Columns to break down by, each with its values in reading order.
         paired: Columns to compare models by; higher is better.
+        against: The model to compare every other with, where it is among them; else all with each other.
         seed: Of the draws behind the intervals.
     """
     if not rows:
@@ -180,7 +182,7 @@ def summarise(
         num_photos=num_photos,
         models=_estimates(rows, model, scores, seed),
         groups=groups,
-        pairs=_pairs(rows, model, paired, seed),
+        pairs=_pairs(rows, model, paired, against, seed),
     )
 
 
@@ -273,15 +275,18 @@ def _transformed(estimate: Estimate, score: Score) -> Estimate:
     )
 
 
-def _pairs(rows: Sequence[Row], model: str, columns: Sequence[str], seed: int) -> list[Pair]:
+def _pairs(rows: Sequence[Row], model: str, columns: Sequence[str], against: str, seed: int) -> list[Pair]:
     models = list(dict.fromkeys(row[model] for row in rows))
+    compared = list(combinations(models, 2))
+    if against in models:
+        compared = [(name, against) for name in models if name != against]
     photos = {row["example_id"]: row["photo_id"] for row in rows}
     pairs = []
     for column in columns:
         values: dict[str, dict[str, float]] = {name: {} for name in models}
         for row in rows:
             values[row[model]][row["example_id"]] = _value(row, column)
-        for first, second in combinations(models, 2):
+        for first, second in compared:
             shared = [example for example in values[first] if example in values[second]]
             differences = np.array([values[first][k] - values[second][k] for k in shared])
             difference = estimate_means(

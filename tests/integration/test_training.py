@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -175,7 +176,7 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
         pq.read_table(result.out / name).to_pandas() for name in ("segment.parquet", "inpaint.parquet")
     )
     assert set(result.segmenters) == {"segmenter", "location-prior"}
-    assert set(result.inpainters) == {"lora", "base", "telea"}
+    assert list(result.inpainters) == ["lora", "base", "telea", "ours"]
     for table, column, names in (
         (segment, "segmenter", result.segmenters),
         (inpaint, "inpainter", result.inpainters),
@@ -189,7 +190,20 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
     assert result.inpainters["telea"]["pooled_psnr"] == pytest.approx(
         pooled_psnr(telea.squared_error, telea.num_pixels)
     )
-    assert inpaint.groupby("example_id").seed.nunique().eq(1).all()  # all inpainters share it
+    assert inpaint.groupby("example_id").seed.nunique().eq(1).all()  # all variants share it
+    assert not inpaint.outside.any()  # nothing outside the feathered masks changed
+    assert inpaint[["ssim", "band_psnr", "band_ssim"]].notna().all(axis=None)
+    assert set(inpaint.shape_group) == {"simple", "compound"}
+    found = inpaint[inpaint.found_before]
+    assert len(found) > 0
+    assert found.success.notna().all()
+    assert inpaint[~inpaint.found_before].success.isna().all()
+    for name in result.inpainters:
+        of_name = found[found.inpainter == name]
+        assert result.inpainters[name]["success"] == pytest.approx(of_name.success.astype(float).mean())
+    ours, lora = (found[found.inpainter == name].set_index("example_id") for name in ("ours", "lora"))
+    assert (ours[lora.success.astype(bool)].attempts == 1).all()  # what is gone at once is not tried again
+    assert (ours[~lora.success.astype(bool)].attempts > 1).all()
     metrics = json.loads((result.out / "metrics.json").read_text())
     assert metrics["num_examples"] == len(ids)
     estimate = metrics["statistics"]["segment"]["models"]["segmenter"]["box_dice"]
@@ -197,10 +211,13 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
 
     html = (result.out / "evaluation.html").read_text("utf-8")
     assert html.count("Worst: “") == html.count("Best: “") > 0
+    assert "as it must be" in html
+    assert re.search(r"(ours: \d+\.\d dB(, gone|, still found)?)</figcaption>", html)
     client = mlflow_client(str(store.tracking_uri))
     logged = client.get_run(result.run_id).data.metrics
     assert logged["location-prior.box_dice"] == pytest.approx(prior.box_dice.mean())
     assert logged["segmenter.box_dice_low"] == pytest.approx(estimate["low"])
+    assert logged["ours.success"] == pytest.approx(result.inpainters["ours"]["success"])
     kept = {Path(file.path).name for file in client.list_artifacts(result.run_id, "evaluation")}
     assert {"evaluation.html", "metrics.json", "segment-scores.csv", "segment-pairs.csv"} <= kept
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from textremove.errors import ConfigError
-from textremove.onray.evaluated_models import BASE, CLASSICAL, LORA, named_inpainters, named_segmenters
+from textremove.onray.evaluated_models import named_segmenters
 from textremove.onray.scorer import mask_scores
 from textremove.segment.protocol import Segmentation
 
@@ -50,15 +50,6 @@ def test_a_folder_may_be_named_by_a_path_that_starts_here(
 def test_the_same_one_twice_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="tiny twice"):
         named_segmenters(["tiny", "tiny"])
-
-
-def test_a_base_is_scored_with_its_adapter_and_without() -> None:
-    named = named_inpainters("tiny-base", None, 2)
-    assert list(named) == [LORA, BASE, CLASSICAL]
-    assert named[LORA].adapter
-    assert named[BASE].adapter is None
-    assert list(named_inpainters("somebody/base", None, None)) == [BASE, CLASSICAL]
-    assert named_inpainters("", None, None) == {}
 
 
 def test_masks_are_scored_three_ways() -> None:

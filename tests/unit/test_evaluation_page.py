@@ -9,11 +9,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from textremove.groups import GROUPS, class_group, place_group, size_group
+from textremove.groups import COMPOUND, FILLING_GROUPS, GROUPS, SIMPLE, class_group, place_group, size_group
 from textremove.inpaint.metrics import pooled_psnr, psnr
 from textremove.report.cases import Case, case_row
 from textremove.report.evaluation import evaluation_report
-from textremove.report.filling import INPAINT_PAIRED, INPAINT_SCORES
+from textremove.report.filling import INPAINT_PAIRED, INPAINT_SCORES, ScoredFillings
+from textremove.report.filling_cases import FillingCase, cases_to_show, filling_case_row
 from textremove.report.page import render_report
 from textremove.report.score_figures import ViolinRow, interval_chart, violin_chart
 from textremove.report.scores import Scored
@@ -44,14 +45,21 @@ def segment_rows(count: int, models: Sequence[str] = ("tiny", "location-prior"))
     ]
 
 
-def inpaint_rows(count: int) -> list[dict[str, Any]]:
+def inpaint_rows(
+    count: int, variants: Sequence[str] = ("lora", "base", "telea", "ours")
+) -> list[dict[str, Any]]:
     random = np.random.default_rng(1)
     made = []
     for k in range(count):
-        for model in ("lora", "base", "telea"):
+        before = k % 5 != 4  # every fifth is not found in the input
+        for model in variants:
             error = float(random.uniform(50, 500))
             scores = {"squared_error": error, "psnr": psnr(error), "num_pixels": 10 + k, "seconds": 0.2}
-            made.append(about(k) | {"inpainter": model} | scores)
+            scores |= {name: float(random.random()) for name in ("ssim", "band_ssim", "band_psnr")}
+            scores |= {"success": bool(random.random() < 0.7) if before else None, "found_before": before}
+            scores |= {"truth_success": k % 10 != 0 if before else None, "outside": 0, "attempts": 1}
+            kind = COMPOUND if k % 2 else SIMPLE
+            made.append(about(k) | {"inpainter": model, "shape_group": kind} | scores)
     return made
 
 
@@ -60,21 +68,37 @@ def scored_segmenters(rows: Sequence[Row]) -> Scored:
     return Scored(split="test", rows=rows, summary=made)
 
 
-def scored_inpainters(rows: Sequence[Row]) -> Scored:
-    by = {"class_group": GROUPS["class_group"]}
-    made = summarise(rows, model="inpainter", scores=INPAINT_SCORES, by=by, paired=INPAINT_PAIRED)
-    return Scored(split="test", rows=rows, summary=made)
+def scored_fillings(rows: Sequence[Row], cases: Sequence[FillingCase] = ()) -> ScoredFillings:
+    made = summarise(
+        rows,
+        model="inpainter",
+        scores=INPAINT_SCORES,
+        by=FILLING_GROUPS,
+        paired=INPAINT_PAIRED,
+        against="base",
+    )
+    return ScoredFillings(
+        scored=Scored(split="test", rows=rows, summary=made),
+        cases=cases,
+        about={"ours": "everything as it is by default"},
+        absent={"lpips": "its backbone is not there"},
+        segmenter="tiny",
+    )
 
 
 def page(
-    segment: Sequence[Row] = (), inpaint: Sequence[Row] = (), cases: Sequence[Case] = (), data: str = "scenes"
+    segment: Sequence[Row] = (),
+    inpaint: Sequence[Row] = (),
+    cases: Sequence[Case] = (),
+    data: str = "scenes",
+    fillings: Sequence[FillingCase] = (),
 ) -> str:
     return render_report(
         evaluation_report(
             data,
             scored_segmenters(segment) if segment else None,
             cases,
-            scored_inpainters(inpaint) if inpaint else None,
+            scored_fillings(inpaint, fillings) if inpaint else None,
             [("Data", data)],
         )
     )
@@ -137,21 +161,90 @@ def test_published_rows_are_the_papers_and_say_so() -> None:
     assert all("published" in row[3] and "PIPE" in row[3] for row in published)
 
 
-def test_every_number_of_the_inpainters_comes_from_their_rows() -> None:
+def test_every_number_of_the_fillings_comes_from_their_rows() -> None:
     rows = inpaint_rows(20)
-    scores, pairs, groups = tables(page(inpaint=rows))
-    for name, psnr_cell, pooled_cell, _ in scores[1:]:
-        of_name = [row for row in rows if row["inpainter"] == name]
+    overview, gone, by_success, near, pairs, by_psnr = tables(page(inpaint=rows))
+    assert [row[0] for row in overview[1:]] == ["lora", "base", "telea", "ours"]
+    for name, _, success, psnr_cell, gain, attempts, seconds in overview[1:]:
+        looked = [row for row in rows if row["found_before"]]
+        assert value(success) == pytest.approx(mean(looked, "success", inpainter=name), abs=5e-4)
         assert value(psnr_cell) == pytest.approx(mean(rows, "psnr", inpainter=name), abs=5e-3)
+        above = mean(rows, "psnr", inpainter=name) - mean(rows, "psnr", inpainter="base")
+        assert gain == "–" if name == "base" else value(gain) == pytest.approx(above, abs=1e-2)
+        assert (attempts, seconds) == ("1.00", "0.20")
+    for name, psnr_cell, pooled_cell, ssim, band_psnr, band_ssim in near[1:]:
+        of_name = [row for row in rows if row["inpainter"] == name]
         pooled = pooled_psnr((r["squared_error"] for r in of_name), (r["num_pixels"] for r in of_name))
         assert value(pooled_cell) == pytest.approx(pooled, abs=5e-3)
-    assert [row[:2] for row in pairs[1:]] == [["lora", "base"], ["lora", "telea"], ["base", "telea"]]
-    for first, second, difference, *_ in pairs[1:]:
-        expected = mean(rows, "psnr", inpainter=first) - mean(rows, "psnr", inpainter=second)
-        assert value(difference) == pytest.approx(expected, abs=5e-3)
-    assert value(groups[2][2]) == pytest.approx(
+        for cell, score in (
+            (psnr_cell, "psnr"),
+            (ssim, "ssim"),
+            (band_psnr, "band_psnr"),
+            (band_ssim, "band_ssim"),
+        ):
+            assert value(cell) == pytest.approx(mean(rows, score, inpainter=name), abs=5e-3)
+    for compared in (gone, pairs):
+        assert [row[:2] for row in compared[1:]] == [["lora", "base"], ["telea", "base"], ["ours", "base"]]
+    compound = next(row for row in by_success if row[0] == "things: compound")
+    looked = [row for row in rows if row["found_before"]]
+    assert value(compound[2]) == pytest.approx(
+        mean(looked, "success", inpainter="lora", shape_group=COMPOUND), abs=5e-4
+    )
+    human = next(row for row in by_psnr if row[0] == "class: human")
+    assert value(human[2]) == pytest.approx(
         mean(rows, "psnr", inpainter="lora", class_group="human"), abs=5e-3
     )
+
+
+def test_the_page_says_what_the_scores_are_worth() -> None:
+    html = unescape(page(inpaint=inpaint_rows(20)))
+    assert "Every score that needs no truth likes blur" in html
+    assert "4 of 20 examples are left out" in html
+    assert "it finds nothing in 0.875 of the 16 others" in html  # the first and the tenth are found in it
+    assert "the largest difference to the input is 0 grey levels, in 80 fillings, as it must be" in html
+    assert "LPIPS is not given: its backbone is not there" in html
+    leaking = inpaint_rows(20)
+    leaking[7]["outside"] = 3
+    assert "is 3 grey levels, in 80 fillings: it must be 0" in page(inpaint=leaking)
+
+
+def test_without_a_segmenter_nothing_is_said_of_success() -> None:
+    rows = [row | {"success": None, "found_before": None, "truth_success": None} for row in inpaint_rows(12)]
+    html = page(inpaint=rows)
+    assert "Is it gone?" not in html
+    assert len(tables(html)) == 4
+    alone = page(inpaint=inpaint_rows(6, ["telea"]))
+    assert "PSNR above another" not in alone
+
+
+def test_the_sheet_shows_the_best_the_worst_what_is_left_and_people() -> None:
+    rows = inpaint_rows(40)
+    chosen = cases_to_show(rows)
+    assert {row["inpainter"] for group in chosen.values() for row in group} == {"ours"}
+    ours = [row["psnr"] for row in rows if row["inpainter"] == "ours"]
+    assert chosen["best"][0]["psnr"] == max(ours)
+    assert chosen["worst"][0]["psnr"] == min(ours)
+    assert {row["success"] for row in chosen["still found"]} == {False}
+    assert {row["class_group"] for row in chosen["people"]} == {"human"}
+    ids = [row["example_id"] for group in chosen.values() for row in group]
+    assert len(ids) == len(set(ids)) == 10
+    assert cases_to_show([]) == {}
+    assert len(cases_to_show(inpaint_rows(2))["best"]) == 1
+
+    picture, mask = np.full((20, 30, 3), 90, np.uint8), np.zeros((20, 30), np.uint8)
+    mask[5:15, 5:15] = 255
+    names = ("telea", "lora", "base", "ours")
+    case = FillingCase(
+        kind="still found", prompt="dog", example_id="e1", image=picture, mask=mask, truth=picture,
+        filled=dict.fromkeys(names, picture),
+        scores={name: {"psnr": 20.04, "success": name != "base"} for name in names},
+    )  # fmt: skip
+    row = filling_case_row(case)
+    assert row.title == "Still found: “dog” (e1)"
+    assert [each.caption for each in row.pictures] == [
+        "input", "mask", "base: 20.0 dB, still found", "lora: 20.0 dB, gone", "ours: 20.0 dB, gone", "truth",
+    ]  # fmt: skip
+    assert "Still found: “dog” (e1)" in page(inpaint=rows, fillings=[case])
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])

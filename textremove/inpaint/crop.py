@@ -145,3 +145,17 @@ def open_holes(mask: np.ndarray, *, resolution: int, config: FillConfig) -> list
         hidden = np.bitwise_or.reduce([hole.mask for hole in holes])
         holes = [replace(hole, hidden=hidden) for hole in holes]
     return holes
+
+
+def changeable(mask: np.ndarray, *, resolution: int, config: FillConfig) -> np.ndarray:
+    """Where filling may change a photo: under the feathered masks of its holes. bool (height, width).
+
+    Args:
+        mask: uint8 (height, width), 255 = remove.
+        resolution: Of the inpainter.
+        config: As it was filled with.
+    """
+    allowed = np.zeros(mask.shape, bool)
+    for hole in open_holes(mask, resolution=resolution, config=config) if mask.any() else ():
+        allowed |= feathered_alpha(hole.mask, hole.feather) > 0
+    return allowed

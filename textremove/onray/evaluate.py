@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
-import ray.data
-from ray.data.expressions import col
-
 from textremove.atomic import atomic_dir
 from textremove.errors import ConfigError, DatasetError
-from textremove.groups import GROUPS
-from textremove.images import decode_image, decode_mask
+from textremove.groups import FILLING_GROUPS, GROUPS
+from textremove.images import decode_mask
+from textremove.inpaint.perceptual import find_weights
 from textremove.onray.cluster import connect
-from textremove.onray.datasets import read_prepared
-from textremove.onray.evaluated_models import CLASSICAL, LORA, named_inpainters, named_segmenters
+from textremove.onray.evaluated_models import named_segmenters
 from textremove.onray.evaluation import Evaluation, Rows, log_scores, tell_makers, write_scores
 from textremove.onray.progress import Say
-from textremove.onray.scorer import MaskFinder, Scorer, ScorerConfig
+from textremove.onray.scorer import ScorerConfig
+from textremove.onray.scoring import Scoring, score_examples, show_examples
 from textremove.onray.tracking import NO_TRACKING, TrackingConfig, resolve_uri, tracked_run
-from textremove.onray.trainer import Device, as_json, check_out, cpus_per_worker, git_revision, uses_gpu
+from textremove.onray.trainer import Device, as_json, check_out, git_revision, uses_gpu
+from textremove.onray.variants import BASE, CLASSICAL, LORA, Filling, named_fillings
 from textremove.pipe.prepared import check_truth, prepared_files, prepared_rows, read_dataset_info
 from textremove.presets import check_models
-from textremove.report.cases import Case
 from textremove.report.evaluation import evaluation_report
-from textremove.report.filling import INPAINT_PAIRED, INPAINT_SCORES
-from textremove.report.page import write_report
+from textremove.report.filling import INPAINT_PAIRED, INPAINT_SCORES, ScoredFillings
+from textremove.report.page import Report, write_report
 from textremove.report.scores import Scored
-from textremove.report.segmenting import BOX_DICE, SEGMENT_PAIRED, SEGMENT_SCORES
-from textremove.scores import Summary, extremes, summarise
+from textremove.report.segmenting import SEGMENT_PAIRED, SEGMENT_SCORES
+from textremove.scores import Summary, summarise
 from textremove.segment.location_prior import LocationPriorSegmenter
 
 PAGE_FILE = "evaluation.html"
-
-_CASES_OF_A_KIND = 4
-_SAY_EVERY_SECONDS = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +44,16 @@ class EvaluateJob:
         out: Folder for the scores; appears whole or not at all.
         segmenter: tiny, clipseg, sam3, grounded-sam2, zero-shot, folders, hub ids or DETECTOR+SAM2; the
             location prior, fitted on the training split, is always scored beside them. Empty for none.
-        base: The base inpainter ("tiny-base", "paper", a folder or hub id); scored with and without its
-            adapter, and OpenCV's Telea beside it. "" for none.
+        base: The base inpainter ("tiny-base", "paper", a folder or hub id). "" for no inpainters.
         adapter: Folder of its adapter; for tiny-base, the one that comes with the package unless said.
         num_steps: Denoising steps; by default the preset's own.
+        variants: Ways of filling holes, of: lora, base, telea, navier-stokes, base-redirect, redirect,
+            undilated, box, samples, verify, ours. By default lora, base, telea and ours, as far as there
+            are an adapter and a segmenter for them. The first segmenter says whether a removal succeeded.
+        torch_cache: Folder laid out as torch's cache, where LPIPS's backbone is looked for; by default that
+            cache. Nothing is downloaded.
+        vit: Folder, or id in the hub's cache, of the ViT that ReMOVE looks through; by default
+            facebook/dinov2-small where it is there.
         split: Which split.
         limit: Only so many examples, always the same ones; 0 for all.
         seed: With an example's id it gives the seed that all inpainters share on it.
@@ -71,6 +70,9 @@ class EvaluateJob:
     base: str = "tiny-base"
     adapter: str | None = None
     num_steps: int | None = None
+    variants: tuple[str, ...] = ()
+    torch_cache: str | None = None
+    vit: str | None = None
     split: str = "test"
     limit: int = 0
     seed: int = 0
@@ -93,21 +95,16 @@ def evaluate(job: EvaluateJob, *, say: Say = print) -> Evaluation:
     """
     info = _check(job)
     chosen = _chosen_ids(job)
-    segmenters = named_segmenters(job.segmenter)
     params = as_json(job) | {"data_fingerprint": info["fingerprint"]}
     with (
         atomic_dir(job.out, overwrite=job.overwrite) as partial,
         connect(job.address),
         tracked_run(job.tracking, name=job.out.name, kind="evaluate", params=params) as tracker,
     ):
-        config = ScorerConfig(
-            segmenters=segmenters,
-            prior_boxes=_prior_boxes(job, say) if segmenters else {},
-            inpainters=named_inpainters(job.base, job.adapter, job.num_steps),
-            seed=job.seed,
-            gpu=uses_gpu(job.device, job.num_actors),
+        scoring = Scoring(
+            data=job.data, split=job.split, config=_scorer_config(job, say), num_actors=job.num_actors
         )
-        segment_rows, inpaint_rows = _score(job, config, chosen, say)
+        segment_rows, inpaint_rows = score_examples(scoring, chosen, say)
         result = Evaluation(
             out=job.out,
             run_id=tracker.run_id,
@@ -117,24 +114,67 @@ def evaluate(job: EvaluateJob, *, say: Say = print) -> Evaluation:
         )
         write_scores(result, segment_rows, inpaint_rows, partial, split=job.split, settings=params)
         say(f"drawing {PAGE_FILE}")
-        report = evaluation_report(
-            str(job.data).rstrip("/").rpartition("/")[2],
-            Scored(split=job.split, rows=segment_rows, summary=result.segment) if segment_rows else None,
-            _cases(job, config, segment_rows) if segment_rows else (),
-            Scored(split=job.split, rows=inpaint_rows, summary=result.inpaint) if inpaint_rows else None,
-            _settings(job, config, info["fingerprint"]),
-        )
-        write_report(report, partial / PAGE_FILE)
+        settings = _settings(job, scoring.config, info["fingerprint"])
+        write_report(_report(scoring, result, segment_rows, inpaint_rows, settings), partial / PAGE_FILE)
         log_scores(result, tracker, partial)
         if job.tracking.tracking_uri != NO_TRACKING:
             tell_makers(
-                {source: result.segmenters[name] for name, source in segmenters.items()}
-                | ({job.adapter: result.inpainters[LORA]} if job.adapter else {}),
+                {source: result.segmenters[name] for name, source in scoring.config.segmenters.items()}
+                | (
+                    {job.adapter: result.inpainters[LORA]}
+                    if job.adapter and LORA in result.inpainters
+                    else {}
+                ),
                 resolve_uri(job.tracking.tracking_uri),
                 split=job.split,
                 data=f"{info['fingerprint'][:12]}, {len(chosen)} examples",
             )
     return result
+
+
+def _scorer_config(job: EvaluateJob, say: Say) -> ScorerConfig:
+    segmenters = named_segmenters(job.segmenter)
+    return ScorerConfig(
+        segmenters=segmenters,
+        prior_boxes=_prior_boxes(job, say) if segmenters else {},
+        fillings=_fillings(job),
+        weights=find_weights(job.torch_cache, job.vit),
+        seed=job.seed,
+        gpu=uses_gpu(job.device, job.num_actors),
+    )
+
+
+def _fillings(job: EvaluateJob) -> dict[str, Filling]:
+    return named_fillings(
+        job.variants, job.base, job.adapter, job.num_steps, with_segmenter=bool(job.segmenter)
+    )
+
+
+def _report(
+    scoring: Scoring,
+    result: Evaluation,
+    segment_rows: Rows,
+    inpaint_rows: Rows,
+    settings: Sequence[tuple[str, str]],
+) -> Report:
+    """The page, for which pictures of a few examples are made again."""
+    split, config = scoring.split, scoring.config
+    masks, fillings = show_examples(scoring, segment_rows, inpaint_rows)
+    return evaluation_report(
+        scoring.data.rstrip("/").rpartition("/")[2],
+        Scored(split=split, rows=segment_rows, summary=result.segment) if segment_rows else None,
+        masks,
+        ScoredFillings(
+            scored=Scored(split=split, rows=inpaint_rows, summary=result.inpaint),
+            cases=fillings,
+            about={name: filling.variant.about for name, filling in config.fillings.items()},
+            absent=config.weights.absent,
+            segmenter=next(iter(config.segmenters), ""),
+        )
+        if inpaint_rows
+        else None,
+        settings,
+    )
 
 
 def _segment_summary(rows: Rows, seed: int) -> Summary:
@@ -144,8 +184,15 @@ def _segment_summary(rows: Rows, seed: int) -> Summary:
 
 
 def _inpaint_summary(rows: Rows, seed: int) -> Summary:
-    by = {name: GROUPS[name] for name in ("class_group", "size_group")}
-    return summarise(rows, model="inpainter", scores=INPAINT_SCORES, by=by, paired=INPAINT_PAIRED, seed=seed)
+    return summarise(
+        rows,
+        model="inpainter",
+        scores=INPAINT_SCORES,
+        by=FILLING_GROUPS,
+        paired=INPAINT_PAIRED,
+        against=BASE,
+        seed=seed,
+    )
 
 
 def _check(job: EvaluateJob) -> dict[str, Any]:
@@ -171,7 +218,9 @@ def _check(job: EvaluateJob) -> dict[str, Any]:
             check_truth(job.data)
         except DatasetError as error:
             raise DatasetError(f"{error}: give --base '' to evaluate segmenters alone") from None
-        check_models("", job.base, adapter=job.adapter)
+        check_models("", job.base, adapter=job.adapter, num_steps=job.num_steps)
+    _fillings(job)
+    find_weights(job.torch_cache, job.vit)
     return info
 
 
@@ -189,78 +238,20 @@ def _prior_boxes(job: EvaluateJob, say: Say) -> dict[str, tuple[float, float, fl
     return prior.boxes
 
 
-def _score(job: EvaluateJob, config: ScorerConfig, chosen: frozenset[str], say: Say) -> tuple[Rows, Rows]:
-    """Runs the scorers; gives rows of segmenters and of inpainters, in the order of their example ids."""
-    segment_rows: Rows = []
-    inpaint_rows: Rows = []
-    said = time.monotonic()
-    scored = _mapped(job, config, chosen, Scorer, num_actors=job.num_actors)
-    for number, row in enumerate(scored.iter_rows(), start=1):
-        if row["failure"]:
-            raise ConfigError(row["failure"])
-        segment_rows += json.loads(row["segment"])
-        inpaint_rows += json.loads(row["inpaint"])
-        if time.monotonic() - said > _SAY_EVERY_SECONDS or number == len(chosen):
-            said = time.monotonic()
-            say(f"scored {number:,} of {len(chosen):,} examples")
-    for rows in (segment_rows, inpaint_rows):
-        rows.sort(key=lambda row: row["example_id"])
-    return segment_rows, inpaint_rows
-
-
-def _cases(job: EvaluateJob, config: ScorerConfig, rows: Rows) -> list[Case]:
-    """Finds the masks of the best, median and worst examples of the first segmenter again, to be shown."""
-    first = [row for row in rows if row["segmenter"] == rows[0]["segmenter"]]
-    chosen = extremes(first, score=BOX_DICE.name, count=_CASES_OF_A_KIND)
-    ids = frozenset(row["example_id"] for group in chosen.values() for row in group)
-    found = {
-        row["example_id"]: row for row in _mapped(job, config, ids, MaskFinder, num_actors=1).iter_rows()
-    }
-    return [
-        Case(
-            kind=kind,
-            prompt=row["prompt"],
-            example_id=row["example_id"],
-            image=decode_image(found[row["example_id"]]["image"]),
-            truth=decode_mask(found[row["example_id"]]["mask"]),
-            found={
-                name: decode_mask(png)
-                for name, png in zip(
-                    found[row["example_id"]]["names"], found[row["example_id"]]["found"], strict=True
-                )
-            },
-        )
-        for kind, group in chosen.items()
-        for row in group
-    ]
-
-
-def _mapped(
-    job: EvaluateJob,
-    config: ScorerConfig,
-    ids: frozenset[str],
-    mapper: type[Scorer] | type[MaskFinder],
-    *,
-    num_actors: int,
-) -> ray.data.Dataset:
-    """Some examples of the split through actors that have the models."""
-    examples = read_prepared(job.data, split=job.split, num_blocks=max(4, 2 * num_actors))
-    return examples.filter(expr=col("example_id").is_in(sorted(ids))).map(
-        mapper,
-        fn_constructor_args=(config,),
-        compute=ray.data.ActorPoolStrategy(size=num_actors),
-        num_cpus=cpus_per_worker(num_actors, ray.cluster_resources().get("CPU", 0.0)),
-        num_gpus=1 if config.gpu else 0,
-    )
-
-
 def _settings(job: EvaluateJob, config: ScorerConfig, fingerprint: str) -> list[tuple[str, str]]:
     pairs = [("Data", f"{job.data}, fingerprint {fingerprint}"), ("Split", job.split)]
     if job.limit:
         pairs.append(("Limit", f"{job.limit:,} examples, chosen by a hash of their ids"))
     pairs += [(f"Segmenter {name}", source) for name, source in config.segmenters.items()]
-    pairs += [
-        (f"Inpainter {name}", spec.name + (f", adapter {spec.adapter}" if spec.adapter else ""))
-        for name, spec in config.inpainters.items()
-    ]
+    pairs += [(f"Variant {name}", _loaded(filling)) for name, filling in config.fillings.items()]
     return [*pairs, ("Seed", str(job.seed)), ("Source", git_revision() or "no repository")]
+
+
+def _loaded(filling: Filling) -> str:
+    spec = filling.inpainter
+    said = [spec.name]
+    if spec.adapter and not filling.without_adapter:
+        said.append(f"adapter {spec.adapter}")
+    if spec.num_steps:
+        said.append(f"steps {spec.num_steps}")
+    return ", ".join(said)

@@ -1,4 +1,4 @@
-"""Which models an evaluation scores, and what each is called in its results."""
+"""Which segmenters an evaluation scores, and what each is called in its results."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Sequence
 
 from textremove.errors import ConfigError
 from textremove.onray.models import absolute
-from textremove.onray.scorer import LOCATION_PRIOR, InpainterSpec
-from textremove.presets import shipped
+from textremove.onray.scorer import LOCATION_PRIOR
 from textremove.segment.members import parts_of
-
-LORA, BASE, CLASSICAL = "lora", "base", "telea"
 
 
 def named_segmenters(sources: Sequence[str]) -> dict[str, str]:
@@ -42,23 +39,6 @@ def named_segmenters(sources: Sequence[str]) -> dict[str, str]:
             return dict(zip(names, paths, strict=True))
         for k in unclear:
             parts[k] += 1
-
-
-def named_inpainters(base: str, adapter: str | None, num_steps: int | None) -> dict[str, InpainterSpec]:
-    """The base with its adapter and without, and OpenCV's Telea; nothing without a base."""
-    if not base:
-        return {}
-    base = absolute(base)
-    adapter = absolute(adapter) if adapter else None
-    if adapter is None and base == "tiny-base":
-        adapter = str(shipped("adapter"))
-    specs = {
-        BASE: InpainterSpec(name=base, num_steps=num_steps),
-        CLASSICAL: InpainterSpec(name=CLASSICAL),
-    }
-    if adapter is None:
-        return specs
-    return {LORA: InpainterSpec(name=base, adapter=adapter, num_steps=num_steps), **specs}
 
 
 def _last(source: str, count: int) -> str:

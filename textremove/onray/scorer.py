@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from textremove.errors import UserError
 from textremove.groups import class_group, place_group, size_group
-from textremove.images import decode_image, decode_mask, encode_mask
-from textremove.inpaint.metrics import in_mask_error, psnr
-from textremove.inpaint.protocol import Inpainter
-from textremove.presets import load_inpainter, load_segmenter
-from textremove.removal import fill_holes
+from textremove.images import decode_image, decode_mask, encode_image, encode_mask
+from textremove.inpaint.perceptual import NetworkWeights
+from textremove.onray.filling_scorer import FillingScorer, example_seed
+from textremove.onray.variants import Filling
+from textremove.presets import load_segmenter
 from textremove.segment.location_prior import LocationPriorSegmenter
 from textremove.segment.masks import box_mask
 from textremove.segment.metrics import dice, iou
@@ -27,36 +27,24 @@ _ABOUT = ("example_id", "photo_id", "prompt", "object_class", "place", "height",
 
 
 @dataclass(frozen=True, kw_only=True)
-class InpainterSpec:
-    """An inpainter to score, as `textremove.presets.load_inpainter` takes it."""
-
-    name: str
-    adapter: str | None = None
-    num_steps: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class ScorerConfig:
     """What to score.
 
     Attributes:
         segmenters: What each is called in the results, and its preset or folder.
         prior_boxes: Boxes of the location prior.
-        inpainters: What each is called in the results, and how it is loaded.
-        seed: With an example's id it gives the seed that all inpainters share on it.
+        fillings: The ways of filling holes, by what they are called in the results.
+        weights: Of scores that look through networks.
+        seed: With an example's id it gives the seed that all fillings share on it.
         gpu: Whether to run on a GPU.
     """
 
     segmenters: dict[str, str]
     prior_boxes: dict[str, tuple[float, float, float, float]]
-    inpainters: dict[str, InpainterSpec]
+    fillings: dict[str, Filling]
+    weights: NetworkWeights
     seed: int
     gpu: bool
-
-
-def example_seed(seed: int, example_id: str) -> int:
-    """The seed of one example's fillings: the same in every run and for every inpainter."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{example_id}".encode()).digest()[:4], "big")
 
 
 class Scorer:
@@ -65,15 +53,13 @@ class Scorer:
     def __init__(self, config: ScorerConfig) -> None:
         self.config = config
         self.segmenters: dict[str, Segmenter] = {}
-        self.inpainters: dict[str, Inpainter] = {}
+        self.fillings: FillingScorer | None = None
         self.failure = ""
         device = "cuda" if config.gpu else "cpu"
         try:
             self.segmenters = load_segmenters(config, device)
-            for name, spec in config.inpainters.items():
-                self.inpainters[name] = load_inpainter(
-                    spec.name, adapter=spec.adapter, num_steps=spec.num_steps, device=device
-                )
+            if config.fillings:
+                self.fillings = load_fillings(config, self.segmenters, device)
         except UserError as error:  # an actor whose constructor raises loses the reason, and is tried again
             self.failure = str(error)
 
@@ -81,47 +67,72 @@ class Scorer:
         """Scores one prepared example.
 
         Returns:
-            "segment" and "inpaint": JSON lists with one object for every segmenter and inpainter; "failure":
-            the line for the user when the models could not be loaded, else "".
+            "segment" and "inpaint": JSON lists with one object for every segmenter and way of filling;
+            "failure": the line for the user when the models could not be loaded, else "".
         """
         if self.failure:
             return {"segment": "[]", "inpaint": "[]", "failure": self.failure}
         image, mask = decode_image(row["image"]), decode_mask(row["mask"])
         about = {name: row[name] for name in _ABOUT} | _groups(row, mask)
-        segment, inpaint = [], []
+        segment = []
         for name, segmenter in self.segmenters.items():
             started = time.perf_counter()
             found = segmenter.segment([image], [row["prompt"]])[0]
             seconds = time.perf_counter() - started
             segment.append(about | {"segmenter": name} | mask_scores(found, mask) | {"seconds": seconds})
-        if self.inpainters:
+        inpaint = []
+        if self.fillings is not None:
             truth, seed = decode_image(row["truth"]), example_seed(self.config.seed, row["example_id"])
-        for name, inpainter in self.inpainters.items():
-            started = time.perf_counter()
-            filled = fill_holes(inpainter, [image], [mask], [seed])[0]
-            seconds = time.perf_counter() - started
-            error = in_mask_error(filled, truth, mask)
-            scores = {"squared_error": error, "psnr": psnr(error), "seconds": seconds}
-            pixels = int((mask > 0).sum())
-            inpaint.append(about | {"inpainter": name, "seed": seed, "num_pixels": pixels} | scores)
+            inpaint = [
+                about | scores for scores in self.fillings.score(image, mask, truth, row["prompt"], seed)
+            ]
         return {"segment": _dumps(segment), "inpaint": _dumps(inpaint), "failure": ""}
 
 
-class MaskFinder:
-    """Finds masks again, for the few examples that are shown. A class for `ray.data.Dataset.map`.
+class Shower:
+    """Makes masks and fillings again, of the few examples that are shown. A class for `ray.data.Dataset.map`.
 
-    Masks of every example would have to travel from the scorers; a dozen are found again in seconds.
+    Pictures of every example would have to travel from the scorers; a dozen are made again in seconds.
+
+    Args:
+        config: As it was scored.
+        filled: Ids of the examples whose fillings are shown; of the others, masks are.
     """
 
-    def __init__(self, config: ScorerConfig) -> None:
-        self.segmenters = load_segmenters(config, "cuda" if config.gpu else "cpu")
+    def __init__(self, config: ScorerConfig, filled: frozenset[str]) -> None:
+        device = "cuda" if config.gpu else "cpu"
+        self.config = config
+        self.filled = filled
+        self.segmenters = load_segmenters(config, device)
+        self.fillings = load_fillings(config, self.segmenters, device) if filled else None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Adds "found": the pixel mask of every segmenter as a PNG, in the order of their names' config."""
-        image = decode_image(row["image"])
-        raw = [each.segment([image], [row["prompt"]])[0].raw for each in self.segmenters.values()]
+        """Adds "found", the pixel mask of every segmenter, and "filled", what every variant made of it.
+
+        Both are PNGs in the order of the configuration; "filled" is empty where it was not asked for.
+        """
+        image, mask = decode_image(row["image"]), decode_mask(row["mask"])
+        found = [each.segment([image], [row["prompt"]])[0].raw for each in self.segmenters.values()]
+        filled = []
+        if self.fillings is not None and row["example_id"] in self.filled:
+            seed = example_seed(self.config.seed, row["example_id"])
+            filled = [
+                self.fillings.fill(name, image, mask, row["prompt"], seed).image
+                for name in self.config.fillings
+            ]
         shown = {name: row[name] for name in ("example_id", "image", "mask")}
-        return shown | {"names": list(self.segmenters), "found": [encode_mask(mask) for mask in raw]}
+        return shown | {
+            "truth": row["truth"] or b"",
+            "names": list(self.segmenters),
+            "found": list(map(encode_mask, found)),
+            "filled": list(map(encode_image, filled)),
+        }
+
+
+def load_fillings(config: ScorerConfig, segmenters: Mapping[str, Segmenter], device: str) -> FillingScorer:
+    """Loads the inpainters; the first segmenter looks whether something is left."""
+    first = next(iter(segmenters.values()), None)
+    return FillingScorer(config.fillings, config.weights, first, device=device)
 
 
 def load_segmenters(config: ScorerConfig, device: str) -> dict[str, Segmenter]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from textremove.groups import HUMAN_WORDS, LARGE_FROM, SMALL_BELOW
 from textremove.report.cases import Case
-from textremove.report.filling import PSNR, inpaint_sections
+from textremove.report.filling import PSNR, SUCCESS, ScoredFillings, inpaint_sections
 from textremove.report.machine import describe_machine
 from textremove.report.page import Report, Section
 from textremove.report.scores import Scored, with_interval
@@ -20,7 +20,7 @@ def evaluation_report(
     data: str,
     segment: Scored | None,
     cases: Sequence[Case],
-    inpaint: Scored | None,
+    inpaint: ScoredFillings | None,
     settings: Sequence[tuple[str, str]],
 ) -> Report:
     """Lays an evaluation out as a page, for `textremove.report.page.write_report`.
@@ -39,22 +39,22 @@ def evaluation_report(
         sections += inpaint_sections(inpaint)
     return Report(
         title=f"Evaluation on {data}",
-        lead=_lead(data, segment, inpaint),
+        lead=_lead(segment, inpaint.scored if inpaint else None),
         sections=[*sections, _methods(with_segmenters=segment is not None)],
         environment=[*settings, *describe_machine()],
     )
 
 
-def _lead(data: str, segment: Scored | None, inpaint: Scored | None) -> str:
+def _lead(segment: Scored | None, inpaint: Scored | None) -> str:
     said: list[str] = []
-    for scored, score in ((segment, BOX_DICE), (inpaint, PSNR)):
-        if scored:
+    for scored, score in ((segment, BOX_DICE), (inpaint, PSNR), (inpaint, SUCCESS)):
+        if scored and all(score.name in estimates for estimates in scored.summary.models.values()):
             said = said or [f"{scored.measured_on}."]
             models = ", ".join(
                 f"{model} {with_interval(estimates[score.name], score.digits)}"
                 for model, estimates in scored.summary.models.items()
             )
-            said.append(f"{score.label}: {models}.")
+            said.append(f"{score.label[0].upper()}{score.label[1:]}: {models}.")
     return " ".join([*said, f"In brackets: {_LEVEL} intervals."])
 
 

@@ -10,7 +10,12 @@ from textremove.report.score_figures import interval_chart
 from textremove.scores import Row, Score, Summary
 from textremove.statistics import Estimate
 
-_GROUP_TITLES = {"class_group": "class", "size_group": "size", "place_group": "place"}
+_GROUP_TITLES = {
+    "class_group": "class",
+    "shape_group": "things",
+    "size_group": "size",
+    "place_group": "place",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
