@@ -100,7 +100,7 @@ def test_training_goes_on_from_a_saved_model_and_says_so(
 ) -> None:
     lines: list[str] = []
     job = SegmenterJob(
-        data=prepared_scenes,
+        data=str(prepared_scenes),
         out=tmp_path / "more",
         init=str(trained.out),
         num_workers=0,
@@ -127,7 +127,7 @@ def adapter(
 ) -> Path:
     """An adapter on a random base, after one epoch; on two workers it is trained in test_finetune.py."""
     job = InpainterJob(
-        data=prepared_scenes,
+        data=str(prepared_scenes),
         out=tmp_path_factory.mktemp("adapter") / "adapter",
         base=plain_models.inpainter,
         num_validation=5,
@@ -162,7 +162,7 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
     tmp_path: Path,
 ) -> None:
     job = EvaluateJob(
-        data=prepared_scenes,
+        data=str(prepared_scenes),
         out=tmp_path / "all",
         segmenter=(str(trained.out),),
         base=plain_models.inpainter,
@@ -231,7 +231,7 @@ def test_a_limit_takes_the_same_examples_every_time(
     prepared_scenes: Path, plain_models: PlainModels, tmp_path: Path
 ) -> None:
     job = EvaluateJob(
-        data=prepared_scenes,
+        data=str(prepared_scenes),
         out=tmp_path / "one",
         segmenter=(plain_models.segmenter,),
         base="",

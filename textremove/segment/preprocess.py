@@ -17,7 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def normalise(images_BHWC: np.ndarray) -> Tensor:
     """uint8 (B, H, W, 3) to ImageNet-normalised float32 (B, 3, H, W)."""
-    image_BCHW = torch.from_numpy(np.ascontiguousarray(images_BHWC)).permute(0, 3, 1, 2).float() / 255
+    image_BCHW = torch.tensor(images_BHWC).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (image_BCHW - mean) / std
 
