@@ -164,7 +164,7 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
     job = EvaluateJob(
         data=str(prepared_scenes),
         out=tmp_path / "all",
-        segmenter=(str(trained.out),),
+        segmenter=("tiny", str(trained.out)),  # the first finds things; the other has hardly learnt
         base=plain_models.inpainter,
         adapter=str(adapter),
         num_steps=2,
@@ -175,7 +175,7 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
     segment, inpaint = (
         pq.read_table(result.out / name).to_pandas() for name in ("segment.parquet", "inpaint.parquet")
     )
-    assert set(result.segmenters) == {"segmenter", "location-prior"}
+    assert set(result.segmenters) == {"tiny", "segmenter", "location-prior"}
     assert list(result.inpainters) == ["lora", "base", "telea", "ours"]
     for table, column, names in (
         (segment, "segmenter", result.segmenters),
@@ -206,8 +206,8 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
     assert (ours[~lora.success.astype(bool)].attempts > 1).all()
     metrics = json.loads((result.out / "metrics.json").read_text())
     assert metrics["num_examples"] == len(ids)
-    estimate = metrics["statistics"]["segment"]["models"]["segmenter"]["box_dice"]
-    assert estimate["low"] < metrics["segmenters"]["segmenter"]["box_dice"] < estimate["high"]
+    estimate = metrics["statistics"]["segment"]["models"]["tiny"]["box_dice"]
+    assert estimate["low"] < metrics["segmenters"]["tiny"]["box_dice"] < estimate["high"]
 
     html = (result.out / "evaluation.html").read_text("utf-8")
     assert html.count("Worst: “") == html.count("Best: “") > 0
@@ -216,7 +216,7 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
     client = mlflow_client(str(store.tracking_uri))
     logged = client.get_run(result.run_id).data.metrics
     assert logged["location-prior.box_dice"] == pytest.approx(prior.box_dice.mean())
-    assert logged["segmenter.box_dice_low"] == pytest.approx(estimate["low"])
+    assert logged["tiny.box_dice_low"] == pytest.approx(estimate["low"])
     assert logged["ours.success"] == pytest.approx(result.inpainters["ours"]["success"])
     kept = {Path(file.path).name for file in client.list_artifacts(result.run_id, "evaluation")}
     assert {"evaluation.html", "metrics.json", "segment-scores.csv", "segment-pairs.csv"} <= kept
