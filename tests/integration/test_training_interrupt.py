@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at processes through /proc")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_training_cut_short_leaves_no_model_and_goes_on_when_started_again(
     prepared_scenes: Path, tmp_path: Path
 ) -> None:
