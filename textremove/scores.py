@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -111,6 +111,14 @@ class Summary:
             model: {name: estimate.mean for name, estimate in scores.items()}
             for model, scores in self.models.items()
         }
+
+    def with_scores(self, name: str, values: Mapping[str, float]) -> Self:
+        """The same with one more score, which is no mean over rows and has no interval, by model."""
+        models = dict(self.models)
+        for model, value in values.items():
+            of_as_many = next(iter(models[model].values()))
+            models[model] = models[model] | {name: replace(of_as_many, mean=value, low=None, high=None)}
+        return replace(self, models=models)
 
     def as_json(self) -> dict[str, Any]:
         """Everything as JSON values."""

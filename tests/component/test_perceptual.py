@@ -14,6 +14,7 @@ from transformers import Dinov2Config, Dinov2Model, SamConfig, SamModel, SamVisi
 from textremove.errors import ConfigError, WeightsError
 from textremove.inpaint.perceptual import (
     ALEXNET,
+    INCEPTION,
     NetworkWeights,
     PatchFeatures,
     PerceptualScorer,
@@ -75,6 +76,23 @@ def test_lpips_is_nought_for_the_truth_and_grows_with_the_damage_where_it_is_ask
     assert scores["lpips"] == 0.0 < scores["band_lpips"]
 
 
+def test_local_fid_s_looks_are_of_the_crop_and_grow_apart_with_the_damage(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    torch.manual_seed(0)
+    network = torchvision.models.inception_v3(weights=None, init_weights=False)
+    torch.save(network.state_dict(), tmp_path / INCEPTION)
+    scorer = PerceptualScorer(NetworkWeights(inception=str(tmp_path / INCEPTION)))
+    truth, mask = scene()
+    damaged = truth.copy()
+    damaged[mask > 0] = (255, 0, 0)
+    far = truth.copy()
+    far[:2, :2] = 0
+    looks = scorer.looks([truth, truth, damaged, far], mask)
+    assert looks.shape == (4, 2048)
+    apart = np.linalg.norm(looks - looks[0], axis=1)
+    assert apart[1] == apart[3] == 0 < apart[2]
+
+
 def test_patch_features_lie_where_their_patches_are(dino: str) -> None:
     features = PatchFeatures.from_pretrained(dino)
     assert features.side == 56
@@ -119,12 +137,15 @@ def test_what_is_not_there_is_absent_with_a_reason_and_what_was_named_is_missed(
     assert (nothing.torch_cache, nothing.vit) == ("", "")
     assert "torch's cache" in nothing.absent["lpips"]
     assert "facebook/dinov2-small" in nothing.absent["remove"]
+    assert "inception" in nothing.absent["local_fid"]
     scorer = PerceptualScorer(nothing)
     image, mask = scene()
     assert scorer.scores(image, image, mask) == {}
+    assert not scorer.looks([image], mask).size
 
     both = find_weights(torch_cache, dino)
-    assert both == NetworkWeights(torch_cache=torch_cache, vit=dino)
+    assert both == NetworkWeights(torch_cache=torch_cache, vit=dino, absent=both.absent)
+    assert list(both.absent) == ["local_fid"]
     with pytest.raises(ConfigError, match="which LPIPS needs"):
         find_weights(str(tmp_path), None)
     with pytest.raises(ConfigError, match="not in the hub's cache"):
@@ -136,6 +157,9 @@ def test_weights_that_are_no_weights_are_told_in_one_line(tmp_path: Path) -> Non
     (tmp_path / ALEXNET).write_bytes(b"no weights")
     with pytest.raises(WeightsError, match="alexnet"):
         PerceptualScorer(NetworkWeights(torch_cache=str(tmp_path)))
+    (tmp_path / INCEPTION).write_bytes(b"no weights")
+    with pytest.raises(WeightsError, match="inception"):
+        PerceptualScorer(NetworkWeights(inception=str(tmp_path / INCEPTION)))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match="cannot be loaded as a ViT"):
         PerceptualScorer(NetworkWeights(vit=str(tmp_path)))

@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torchvision
 
 from textremove.checkpoint import read_manifest
 from textremove.images import decode_image
 from textremove.inpaint.lora import WEIGHT_NAME
 from textremove.inpaint.metrics import pooled_psnr
 from textremove.inpaint.objective import InpaintTrainConfig
+from textremove.inpaint.perceptual import ALEXNET, INCEPTION
 from textremove.onray.evaluate import EvaluateJob, evaluate
 from textremove.onray.finetune_inpainter import InpainterJob, finetune_inpainter
 from textremove.onray.registry import PromoteJob, promote, registered_folder
@@ -247,3 +249,31 @@ def test_a_limit_takes_the_same_examples_every_time(
     assert len({row["example_id"] for row in rows[0]}) == 4
     ordered = [row["example_id"] for row in islice(prepared_rows(prepared_scenes, split="test"), 4)]
     assert {row["example_id"] for row in rows[0]} != set(ordered)  # a sample, not the first photos
+
+
+def test_local_fid_is_of_all_examples_and_where_its_network_is(
+    prepared_scenes: Path, plain_models: PlainModels, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for file, network in (
+        (ALEXNET, torchvision.models.alexnet(weights=None)),
+        (INCEPTION, torchvision.models.inception_v3(weights=None, init_weights=False)),
+    ):
+        torch.save(network.state_dict(), tmp_path / file)
+    job = EvaluateJob(
+        data=str(prepared_scenes),
+        out=tmp_path / "out",
+        segmenter=(),
+        base=plain_models.inpainter,
+        variants=("telea", "navier-stokes"),
+        torch_cache=str(tmp_path),
+        limit=4,
+        tracking=NOWHERE,
+    )
+    result = evaluate(job, say=lambda line: None)
+    for scores in result.inpaint.models.values():
+        assert scores["local_fid"].mean > 0
+        assert (scores["local_fid"].num_rows, scores["local_fid"].low) == (4, None)
+        assert scores["lpips"].mean > 0
+    html = (result.out / "evaluation.html").read_text("utf-8")
+    assert html.count("local FID") == 1  # a column; its absence is not excused

@@ -41,6 +41,14 @@ def test_means_are_of_every_row_of_a_model() -> None:
     assert (made.num_examples, made.num_photos) == (20, 10)
 
 
+def test_a_score_of_all_rows_together_is_added_without_an_interval() -> None:
+    made = summary(rows(20)).with_scores("fid", {"a": 7.5})
+    added = made.models["a"]["fid"]
+    assert (added.mean, added.low, added.high, added.num_rows) == (7.5, None, None, 20)
+    assert "dice" in made.models["a"]
+    assert "fid" not in made.models["b"]
+
+
 def test_groups_come_in_the_order_given_and_empty_ones_not_at_all() -> None:
     given = rows(21)
     made = summary(given)

@@ -87,7 +87,8 @@ def scorer(names: tuple[str, ...], segmenter: Seer | None) -> FillingScorer:
 
 def test_a_removal_succeeds_when_what_was_found_is_no_longer() -> None:
     image, mask, truth = scene()
-    clean, seen = scorer(("telea", "navier-stokes"), Seer()).score(image, mask, truth, "box", 3)
+    (clean, seen), looks = scorer(("telea", "navier-stokes"), Seer()).score(image, mask, truth, "box", 3)
+    assert not looks.size  # no network, no local FID
     for row in (clean, seen):
         assert (row["found_before"], row["truth_success"], row["success"]) == (True, True, True)
         assert (row["outside"], row["attempts"], row["seed"], row["num_pixels"]) == (0, 1, 3, 256)
@@ -95,16 +96,16 @@ def test_a_removal_succeeds_when_what_was_found_is_no_longer() -> None:
         assert row["ssim"] == pytest.approx(1, abs=1e-3)
     # A mask that leaves the object's rim standing: the filling smears it into the hole.
     image[8:40, 12:44] = (255, 0, 0)
-    (row,) = scorer(("telea",), Seer()).score(image, mask, truth, "box", 3)
+    (row,), _ = scorer(("telea",), Seer()).score(image, mask, truth, "box", 3)
     assert (row["found_before"], row["success"], row["truth_success"]) == (True, False, True)
 
 
 def test_what_is_not_found_before_can_not_succeed_nor_what_nobody_looks_at() -> None:
     image, mask, truth = scene()
     image[mask > 0] = (0, 0, 255)
-    (row,) = scorer(("telea",), Seer()).score(image, mask, truth, "box", 3)
+    (row,), _ = scorer(("telea",), Seer()).score(image, mask, truth, "box", 3)
     assert (row["found_before"], row["success"], row["truth_success"]) == (False, None, None)
-    (row,) = scorer(("telea",), None).score(image, mask, truth, "box", 3)
+    (row,), _ = scorer(("telea",), None).score(image, mask, truth, "box", 3)
     assert (row["found_before"], row["success"], row["truth_success"]) == (None, None, None)
 
 
@@ -114,7 +115,9 @@ def test_verifying_tries_again_and_changes_nothing_outside() -> None:
     names = ("telea",)
     fillings = named_fillings(names, "telea", None, None, with_segmenter=True)
     fillings["verify"] = Filling(variant=VARIANTS["verify"], inpainter=fillings["telea"].inpainter)
-    once, verified = FillingScorer(fillings, NetworkWeights(), Seer()).score(image, mask, truth, "box", 3)
+    (once, verified), _ = FillingScorer(fillings, NetworkWeights(), Seer()).score(
+        image, mask, truth, "box", 3
+    )
     assert (once["attempts"], once["success"]) == (1, False)
     assert verified["attempts"] == 3
     assert once["outside"] == verified["outside"] == 0

@@ -1,4 +1,4 @@
-"""Scores that look through networks: LPIPS and ReMOVE. Each where its weights are on the machine, else not.
+"""Scores that look through networks: LPIPS, ReMOVE, local FID. Each where its weights are, else not.
 
 Nothing is downloaded: a score that waits for a network that is not there would stop an evaluation.
 """
@@ -6,15 +6,18 @@ Nothing is downloaded: a score that waits for a network that is not there would 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision
 from torch import Tensor
 
 from textremove.errors import ConfigError, WeightsError
 from textremove.inpaint.crop import cut_image, cut_mask
+from textremove.inpaint.frechet import LOCAL_FID
 from textremove.inpaint.metrics import band_around, hole_crop
 from textremove.inpaint.window import Window
 
@@ -24,10 +27,15 @@ VIT = "facebook/dinov2-small"
 ALEXNET = "checkpoints/alexnet-owt-7be5be79.pth"
 """LPIPS's backbone as torchvision keeps it, in torch's own cache. Its heads come with torchmetrics."""
 
+INCEPTION = "checkpoints/inception_v3_google-0cc3c7bd.pth"
+"""Local FID's network as torchvision keeps it. Published FIDs look through another training of it, so they
+and ours cannot be compared."""
+
 LPIPS, REMOVE = "lpips", "remove"
 
 _LPIPS_SIDE = 256  # pixels: every crop is seen at the same size
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for ViTs that do not say otherwise
+_INCEPTION_SIDE = 299
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet; of ViTs that do not say otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +45,13 @@ class NetworkWeights:
     Attributes:
         torch_cache: Folder laid out as torch's cache, with LPIPS's backbone in it; "" for no LPIPS.
         vit: Folder of a ViT in the hub's layout, for ReMOVE; "" for no ReMOVE.
+        inception: File of local FID's network; "" for no local FID.
         absent: Why a score is not there, in words, by its name.
     """
 
     torch_cache: str = ""
     vit: str = ""
+    inception: str = ""
     absent: dict[str, str] = field(default_factory=dict)
 
 
@@ -63,6 +73,8 @@ def find_weights(torch_cache: str | None = None, vit: str | None = None) -> Netw
         if torch_cache:
             raise ConfigError(f"{torch_cache} has no {ALEXNET}, which LPIPS needs; torchvision downloads it")
         absent[LPIPS] = f"its backbone, torchvision's {Path(ALEXNET).name}, is not in torch's cache"
+    if not (cache / INCEPTION).is_file():
+        absent[LOCAL_FID] = f"its network, torchvision's {Path(INCEPTION).name}, is not in torch's cache"
     folder = vit or VIT
     if not Path(folder).is_dir():
         try:
@@ -74,6 +86,7 @@ def find_weights(torch_cache: str | None = None, vit: str | None = None) -> Netw
     return NetworkWeights(
         torch_cache="" if LPIPS in absent else str(cache),
         vit="" if REMOVE in absent else str(Path(folder).resolve()),
+        inception="" if LOCAL_FID in absent else str(cache / INCEPTION),
         absent=absent,
     )
 
@@ -93,6 +106,7 @@ class PerceptualScorer:
         self._device = device
         self._lpips = _load_lpips(weights.torch_cache).to(device) if weights.torch_cache else None
         self._vit = PatchFeatures.from_pretrained(weights.vit, device=device) if weights.vit else None
+        self._inception = _load_inception(weights.inception).to(device) if weights.inception else None
 
     def scores(self, filled: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> dict[str, float]:
         """Scores one filling.
@@ -113,6 +127,25 @@ class PerceptualScorer:
         if self._vit is not None:
             scores["remove"] = remove_score(self._vit, filled, mask)
         return scores
+
+    @torch.inference_mode()
+    def looks(self, images: Sequence[np.ndarray], mask: np.ndarray) -> np.ndarray:
+        """What local FID goes by: the network's pooled features of the crop around the hole.
+
+        Args:
+            images: RGB uint8 (height, width, 3).
+            mask: uint8 (height, width), not empty; the true mask.
+
+        Returns:
+            float32 (len(images), 2048), or (0, 0) where the network is not there.
+        """
+        if self._inception is None:
+            return np.empty((0, 0), np.float32)
+        crop = hole_crop(mask)
+        image_BHWC = np.stack([cut_image(image, crop, _INCEPTION_SIDE) for image in images])
+        image_BCHW = torch.from_numpy(image_BHWC).permute(0, 3, 1, 2).float() / 127.5 - 1
+        looks: np.ndarray = self._inception(image_BCHW.to(self._device)).cpu().numpy()
+        return looks
 
     @torch.inference_mode()
     def _distance(self, filled: np.ndarray, truth: np.ndarray, where: np.ndarray, crop: Window) -> float:
@@ -137,6 +170,17 @@ def _load_lpips(torch_cache: str) -> torch.nn.Module:
         raise WeightsError(f"{torch_cache}/{ALEXNET} cannot be loaded: {str(error)[:200]}") from None
     finally:
         torch.hub.set_dir(before)
+
+
+def _load_inception(file: str) -> torch.nn.Module:
+    """Torchvision's Inception v3 without its classifier; it takes pictures in [-1, 1]."""
+    network = torchvision.models.inception_v3(weights=None, init_weights=False, transform_input=False)
+    try:
+        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{file} cannot be loaded: {str(error)[:200]}") from None
+    network.fc = torch.nn.Identity()
+    return network.eval()
 
 
 class PatchFeatures:

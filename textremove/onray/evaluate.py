@@ -12,6 +12,7 @@ from textremove.atomic import atomic_dir
 from textremove.errors import ConfigError, DatasetError
 from textremove.groups import FILLING_GROUPS, GROUPS
 from textremove.images import decode_mask
+from textremove.inpaint.frechet import LOCAL_FID
 from textremove.inpaint.perceptual import find_weights
 from textremove.onray.cluster import connect
 from textremove.onray.evaluated_models import named_segmenters
@@ -50,8 +51,8 @@ class EvaluateJob:
         variants: Ways of filling holes, of: lora, base, telea, navier-stokes, base-redirect, redirect,
             undilated, box, samples, verify, ours. By default lora, base, telea and ours, as far as there
             are an adapter and a segmenter for them. The first segmenter says whether a removal succeeded.
-        torch_cache: Folder laid out as torch's cache, where LPIPS's backbone is looked for; by default that
-            cache. Nothing is downloaded.
+        torch_cache: Folder laid out as torch's cache, where the networks of LPIPS and of local FID are
+            looked for; by default that cache. Nothing is downloaded.
         vit: Folder, or id in the hub's cache, of the ViT that ReMOVE looks through; by default
             facebook/dinov2-small where it is there.
         split: Which split.
@@ -104,13 +105,14 @@ def evaluate(job: EvaluateJob, *, say: Say = print) -> Evaluation:
         scoring = Scoring(
             data=job.data, split=job.split, config=_scorer_config(job, say), num_actors=job.num_actors
         )
-        segment_rows, inpaint_rows = score_examples(scoring, chosen, say)
+        scores = score_examples(scoring, chosen, say)
+        segment_rows, inpaint_rows = scores.segment, scores.inpaint
         result = Evaluation(
             out=job.out,
             run_id=tracker.run_id,
             num_examples=len(chosen),
             segment=_segment_summary(segment_rows, job.seed),
-            inpaint=_inpaint_summary(inpaint_rows, job.seed),
+            inpaint=_inpaint_summary(inpaint_rows, job.seed).with_scores(LOCAL_FID, scores.local_fid),
         )
         write_scores(result, segment_rows, inpaint_rows, partial, split=job.split, settings=params)
         say(f"drawing {PAGE_FILE}")

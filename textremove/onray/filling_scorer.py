@@ -87,12 +87,13 @@ class FillingScorer:
 
     def score(
         self, image: np.ndarray, mask: np.ndarray, truth: np.ndarray, prompt: str, seed: int
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[list[dict[str, Any]], np.ndarray]:
         """Scores every variant on one example; shapes as in `fill`, the truth as the image.
 
         Returns:
             One row for each variant. "success" is None where nothing could succeed: the segmenter does not
-            find the object in the input either, or there is none.
+            find the object in the input either, or there is none. Then what local FID goes by, of the truth
+            and of each filling: float32 (1 + variants, width), empty without its network.
         """
         found_before = self._finds(image, prompt, mask)
         about = {
@@ -101,7 +102,7 @@ class FillingScorer:
             "found_before": found_before,
             "truth_success": not self._finds(truth, prompt, mask) if found_before else None,
         }
-        rows = []
+        rows, images = [], [truth]
         for name in self.fillings:
             started = time.perf_counter()
             filled = self.fill(name, image, mask, prompt, seed)
@@ -111,7 +112,8 @@ class FillingScorer:
             row["outside"] = outside_difference(filled.image, image, self._changeable(name, mask, filled))
             rows.append(row | pixel_scores(filled.image, truth, mask))
             rows[-1] |= self._perceptual.scores(filled.image, truth, mask)
-        return rows
+            images.append(filled.image)
+        return rows, self._perceptual.looks(images, mask)
 
     def _finds(self, image: np.ndarray, prompt: str, mask: np.ndarray) -> bool | None:
         """Whether the prompt finds the object where it was: the rule that verification goes by."""

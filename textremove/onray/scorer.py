@@ -63,15 +63,16 @@ class Scorer:
         except UserError as error:  # an actor whose constructor raises loses the reason, and is tried again
             self.failure = str(error)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+    def __call__(self, row: dict[str, Any]) -> dict[str, str | bytes]:
         """Scores one prepared example.
 
         Returns:
             "segment" and "inpaint": JSON lists with one object for every segmenter and way of filling;
+            "looks": float32 of the truth and of each filling, one after the other, for local FID;
             "failure": the line for the user when the models could not be loaded, else "".
         """
         if self.failure:
-            return {"segment": "[]", "inpaint": "[]", "failure": self.failure}
+            return {"segment": "[]", "inpaint": "[]", "looks": b"", "failure": self.failure}
         image, mask = decode_image(row["image"]), decode_mask(row["mask"])
         about = {name: row[name] for name in _ABOUT} | _groups(row, mask)
         segment = []
@@ -80,13 +81,12 @@ class Scorer:
             found = segmenter.segment([image], [row["prompt"]])[0]
             seconds = time.perf_counter() - started
             segment.append(about | {"segmenter": name} | mask_scores(found, mask) | {"seconds": seconds})
-        inpaint = []
+        inpaint, looks = [], b""
         if self.fillings is not None:
             truth, seed = decode_image(row["truth"]), example_seed(self.config.seed, row["example_id"])
-            inpaint = [
-                about | scores for scores in self.fillings.score(image, mask, truth, row["prompt"], seed)
-            ]
-        return {"segment": _dumps(segment), "inpaint": _dumps(inpaint), "failure": ""}
+            scored, looks_VD = self.fillings.score(image, mask, truth, row["prompt"], seed)
+            inpaint, looks = [about | scores for scores in scored], looks_VD.tobytes()
+        return {"segment": _dumps(segment), "inpaint": _dumps(inpaint), "looks": looks, "failure": ""}
 
 
 class Shower:

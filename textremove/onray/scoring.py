@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
 import ray.data
 from ray.data.expressions import col
@@ -15,6 +16,7 @@ from ray.data.expressions import col
 from textremove.errors import ConfigError
 from textremove.groups import COMPOUND, SIMPLE
 from textremove.images import decode_image, decode_mask
+from textremove.inpaint.frechet import LocalFid
 from textremove.onray.datasets import read_prepared
 from textremove.onray.evaluation import Rows
 from textremove.onray.progress import Say
@@ -48,14 +50,30 @@ class Scoring:
     num_actors: int
 
 
-def score_examples(scoring: Scoring, chosen: frozenset[str], say: Say) -> tuple[Rows, Rows]:
-    """Runs the scorers; gives rows of segmenters and of fillings, in the order of their example ids.
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What the scorers say, in the order of the example ids.
+
+    Attributes:
+        segment: A row for every example and segmenter.
+        inpaint: A row for every example and way of filling.
+        local_fid: By way of filling; empty where its network is not there.
+    """
+
+    segment: Rows
+    inpaint: Rows
+    local_fid: dict[str, float]
+
+
+def score_examples(scoring: Scoring, chosen: frozenset[str], say: Say) -> Scores:
+    """Runs the scorers.
 
     Raises:
         ConfigError: The models cannot be loaded where they are to run.
     """
     segment_rows: Rows = []
     inpaint_rows: Rows = []
+    local_fid = LocalFid(list(scoring.config.fillings))
     said = time.monotonic()
     scored = _mapped(scoring, chosen, Scorer, (scoring.config,), num_actors=scoring.num_actors)
     for number, row in enumerate(scored.iter_rows(), start=1):
@@ -63,13 +81,15 @@ def score_examples(scoring: Scoring, chosen: frozenset[str], say: Say) -> tuple[
             raise ConfigError(row["failure"])
         segment_rows += json.loads(row["segment"])
         inpaint_rows += json.loads(row["inpaint"])
+        if row["looks"]:
+            local_fid.add(np.frombuffer(row["looks"], np.float32).reshape(1 + len(local_fid.names), -1))
         if time.monotonic() - said > _SAY_EVERY_SECONDS or number == len(chosen):
             said = time.monotonic()
             say(f"scored {number:,} of {len(chosen):,} examples")
     for rows in (segment_rows, inpaint_rows):
         rows.sort(key=lambda row: row["example_id"])
     _tell_shapes_apart(inpaint_rows)
-    return segment_rows, inpaint_rows
+    return Scores(segment=segment_rows, inpaint=inpaint_rows, local_fid=local_fid.distances())
 
 
 def show_examples(

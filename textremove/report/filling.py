@@ -32,6 +32,7 @@ NETWORKS = (
     Score(name="band_lpips", label="LPIPS in the band"),
     Score(name="remove", label="ReMOVE"),
 )
+FRECHET = Score(name="local_fid", label="local FID", digits=1)
 INPAINT_SCORES = (SUCCESS, *PIXELS, *NETWORKS, ATTEMPTS, SECONDS)
 INPAINT_PAIRED = ("psnr", "success")
 
@@ -146,7 +147,7 @@ def _pixels(scored: Scored, absent: Mapping[str, str]) -> Section:
     values = columns_of(scored.rows, "inpainter", "psnr")
     violins = [ViolinRow(label=name, values={PSNR.label: values[name]}) for name in scored.summary.models]
     there = {name for scores in scored.summary.models.values() for name in scores}
-    networks = [score for score in NETWORKS if score.name in there]
+    networks = [score for score in (*NETWORKS, FRECHET) if score.name in there]
     pairs = [pair for pair in scored.summary.pairs if pair.score == PSNR.name]
     missing = [f"{_spelled(name)} is not given: {reason}." for name, reason in absent.items()]
     return Section(
@@ -157,7 +158,10 @@ def _pixels(scored: Scored, absent: Mapping[str, str]) -> Section:
             "where a seam would show. Higher is better; over all pixels, large holes count for more.",
             *(
                 ["LPIPS (AlexNet) is of the crop with the truth everywhere else; lower is better. ReMOVE is "
-                 "the cosine between a ViT's mean features in the hole and around it; higher is better."]
+                 "the cosine between a ViT's mean features in the hole and around it; higher is better. "
+                 "Local FID is the Fréchet distance between the crops around the holes, filled and true, as "
+                 "torchvision's Inception v3 sees them; lower is better. It falls as examples are added: "
+                 "compare it within this table alone."]
                 if networks
                 else []
             ),
@@ -201,4 +205,4 @@ def _sheet(cases: Sequence[FillingCase]) -> Section:
 
 
 def _spelled(name: str) -> str:
-    return {"lpips": "LPIPS", "remove": "ReMOVE"}[name]
+    return {"lpips": "LPIPS", "remove": "ReMOVE", "local_fid": "local FID"}[name]
