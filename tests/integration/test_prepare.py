@@ -1,4 +1,4 @@
-"""prepare_pipe through the real Ray Data, on real photos and on procedural scenes."""
+"""prepare_pipe through the real Ray, on real photos and on procedural scenes."""
 
 from __future__ import annotations
 

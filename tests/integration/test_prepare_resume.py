@@ -61,7 +61,7 @@ def test_a_killed_worker_costs_no_row(many_shards: Path, undisturbed: str, tmp_p
     def kill_a_worker_once(line: str) -> None:
         if not killed:
             for process in psutil.Process().children(recursive=True):
-                if "ray::Map" in " ".join(process.cmdline()):
+                if "ray::prepare_shard" in " ".join(process.cmdline()):
                     killed.append(process.pid)
                     process.kill()
                     return
