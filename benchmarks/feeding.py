@@ -9,7 +9,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -26,8 +27,9 @@ from benchmarks._shards import make_shards
 from textremove.images import decode_image, decode_mask
 from textremove.letterbox import Letterbox
 from textremove.onray.cluster import connect
-from textremove.onray.feeding import Order, StreamedSquares
+from textremove.onray.feeding import StreamedSquares
 from textremove.onray.prepare import PrepareConfig, prepare
+from textremove.onray.windows import Order
 from textremove.onray.workers import Place
 from textremove.pipe.prepared import count_prepared, prepared_files
 
@@ -61,7 +63,8 @@ def main(config: Config) -> None:
     """Measure examples per second that reach a training loop, both sides in turn."""
     if config.measure:
         batches = _ray_batches(config) if config.measure == "ray" else _torch_batches(config)
-        print(json.dumps(_rate(batches, config)))
+        with closing(batches):  # before the connection that it reads through
+            print(json.dumps(_rate(batches, config)))
         return
     _make_data(config)
     rates: dict[str, list[float]] = {"ray": [], "torch": []}
@@ -99,7 +102,7 @@ def _measured(config: Config, side: str) -> float:
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _rate(batches: Iterator[Any], config: Config) -> float:
+def _rate(batches: Generator[Any], config: Config) -> float:
     """Examples per second from the second batch on."""
     next(batches)
     started, seen = time.perf_counter(), 0
@@ -110,12 +113,12 @@ def _rate(batches: Iterator[Any], config: Config) -> float:
     return seen / (time.perf_counter() - started)
 
 
-def _ray_batches(config: Config) -> Iterator[dict[str, np.ndarray]]:
+def _ray_batches(config: Config) -> Generator[dict[str, np.ndarray]]:
     with connect(num_cpus=config.num_processes):
         rows = count_prepared(config.data, split="train")
         order = Order(num_rows=rows, batch_size=config.batch_size, seed=0)
         squares = StreamedSquares(data=config.data, side=config.side, order=order)
-        batches = squares.batches(Place(rank=0, size=1), epochs=range(1, 2))
+        batches = squares.batches(Place(rank=0, size=1), epochs=range(1, 4))
         yield from (batch for _, batch in batches)
 
 
@@ -125,7 +128,7 @@ class _Files(IterableDataset[dict[str, np.ndarray]]):
     def __init__(self, config: Config) -> None:
         self.files, self.side = prepared_files(config.data, split="train"), config.side
 
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+    def __iter__(self) -> Generator[dict[str, np.ndarray]]:
         worker = get_worker_info()
         for path in self.files[worker.id :: worker.num_workers]:
             with pq.ParquetFile(Path(path)) as parquet:
@@ -136,7 +139,7 @@ class _Files(IterableDataset[dict[str, np.ndarray]]):
                         yield {"image": box.image(image), "mask": box.mask(mask)}
 
 
-def _torch_batches(config: Config) -> Iterator[dict[str, torch.Tensor]]:
+def _torch_batches(config: Config) -> Generator[dict[str, torch.Tensor]]:
     yield from DataLoader(_Files(config), batch_size=config.batch_size, num_workers=config.num_processes)
 
 

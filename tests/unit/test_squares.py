@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from textremove.images import encode_image, encode_mask
 from textremove.letterbox import PAD_COLOR
-from textremove.onray.squares import to_square, to_training_squares
+from textremove.onray.squares import to_square, training_squares
 from textremove.pipe.absent import AbsentExamples
 
 
@@ -22,9 +22,10 @@ def examples() -> list[dict[str, object]]:
 
 def test_a_batch_is_the_same_squares_as_one_by_one() -> None:
     rows = examples()
-    batch = to_training_squares(pa.Table.from_pylist(rows), side=64)
-    assert batch["image"].shape == (3, 64, 64, 3)
-    assert batch["prompt"] == [row["prompt"] for row in rows]
+    first, last = training_squares(pa.Table.from_pylist(rows), side=64, together=2)
+    assert first["image"].shape == (2, 64, 64, 3)
+    batch = {name: np.concatenate([first[name], last[name]]) for name in ("image", "mask")}
+    assert first["prompt"] + last["prompt"] == [row["prompt"] for row in rows]
     for k, row in enumerate(rows):
         square = to_square(row, side=64)
         assert np.array_equal(batch["image"][k], square["image"])
@@ -44,7 +45,7 @@ def test_an_absent_example_is_a_square_with_an_empty_mask() -> None:
     }
     rows = [row | {"example_id": f"COCO/{k}/1"} for k in range(40)]
     absent = AbsentExamples(share=0.5, classes={"ball": 2, "tree": 1})
-    batch = to_training_squares(pa.Table.from_pylist(rows), side=64, absent=absent)
+    (batch,) = training_squares(pa.Table.from_pylist(rows), side=64, together=40, absent=absent)
     empty = ~batch["mask"].any(axis=(1, 2))
     emptied = (batch["image"] == 200).all(axis=(1, 2, 3))
     other = np.array(batch["prompt"]) == "tree at the left"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,25 +33,27 @@ def to_square(row: dict[str, Any], *, side: int) -> dict[str, Any]:
     return {"image": box.image(image), "mask": box.mask(mask), "valid": box.valid(), "prompt": row["prompt"]}
 
 
-def to_training_squares(
-    examples: pa.Table, *, side: int, absent: AbsentExamples | None = None
-) -> dict[str, Any]:
-    """Decodes a batch of prepared examples into the model's squares, in one array of each kind.
+def training_squares(
+    examples: pa.Table, *, side: int, together: int, absent: AbsentExamples | None = None
+) -> Iterator[dict[str, Any]]:
+    """Decodes prepared examples into the model's squares, in one array of each kind for every few rows.
 
     Args:
         examples: With COLUMNS, and the columns that `absent` looks at.
         side: Of the squares, in pixels.
+        together: How many rows make the arrays; the last ones may be of fewer.
         absent: Shows some of the examples without their object.
 
-    Returns:
+    Yields:
         "image" RGB uint8 (B, side, side, 3), "mask" uint8 (B, side, side) and "prompt", B texts.
     """
-    rows = examples.to_pylist()
-    if absent is not None:
-        rows = [absent.apply(row) for row in rows]
-    images = np.empty((len(rows), side, side, 3), np.uint8)
-    masks = np.empty((len(rows), side, side), np.uint8)
-    for k, row in enumerate(rows):
-        square = to_square(row, side=side)
-        images[k], masks[k] = square["image"], square["mask"]
-    return {"image": images, "mask": masks, "prompt": [row["prompt"] for row in rows]}
+    for start in range(0, examples.num_rows, together):
+        rows = examples.slice(start, together).to_pylist()
+        if absent is not None:
+            rows = [absent.apply(row) for row in rows]
+        images = np.empty((len(rows), side, side, 3), np.uint8)
+        masks = np.empty((len(rows), side, side), np.uint8)
+        for k, row in enumerate(rows):
+            square = to_square(row, side=side)
+            images[k], masks[k] = square["image"], square["mask"]
+        yield {"image": images, "mask": masks, "prompt": [row["prompt"] for row in rows]}

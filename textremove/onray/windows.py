@@ -18,6 +18,11 @@ import ray.data
 from textremove.onray.row_files import PIECE, RowFiles
 
 _WINDOW = 8 * PIECE  # rows that are mixed with each other: some 50 MB as files
+# Windows that are read at a time. That there is a limit keeps Ray Data from making one task of reading a
+# window and decoding all of it; that reading takes little of a slot, from keeping a whole one for it. On two
+# cores either left one process to decode alone.
+_READING = 4
+_SLOTS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +94,13 @@ class WindowReader:
         """All rows of these epochs in order, as read."""
         count = self.num_windows * len(epochs)
         numbers = ray.data.range(count, override_num_blocks=count)
-        rows = numbers.map_batches(_read_window, batch_size=1, fn_args=(self, epochs.start))
+        rows = numbers.map_batches(
+            _read_window,
+            batch_size=1,
+            fn_args=(self, epochs.start),
+            compute=ray.data.TaskPoolStrategy(size=_READING),
+            num_cpus=_SLOTS,
+        )
         rows.context.execution_options.preserve_order = True
         return rows
 
