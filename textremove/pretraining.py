@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +22,8 @@ from textremove.atomic import atomic_dir, atomic_file
 from textremove.checkpoint import read_manifest
 from textremove.inpaint import pretraining as inpaint_training
 from textremove.inpaint import tiny as tiny_inpainter
-from textremove.pipe.prompts import refine_prompt
+from textremove.pipe.absent import AbsentExamples
+from textremove.pipe.prompts import RefinedPrompt, refine_prompt
 from textremove.pipe.scene_rows import scene_rows
 from textremove.pipe.scenes import SceneConfig
 from textremove.pipe.shapes import SHAPES
@@ -55,6 +57,7 @@ class PretrainConfig:
         num_rows: Rows of procedural scenes to train on.
         num_latent_rows: Rows of them that the UNet is trained on.
         masks_per_row: Training masks drawn for each of those.
+        segmenter_start: Folder of a segmenter to train on; from nothing when None.
         segmenter_steps: Optimizer steps of the segmenter.
         segmenter: Its loss, rates and batch size.
         vae: How the VAE is trained.
@@ -68,10 +71,11 @@ class PretrainConfig:
     num_rows: int = 30_000
     num_latent_rows: int = 10_000
     masks_per_row: int = 1
+    segmenter_start: Path | None = None
     segmenter_steps: int = 5_000
     segmenter: segmenter_training.SegmenterTrainConfig = field(
         default_factory=lambda: segmenter_training.SegmenterTrainConfig(
-            batch_size=24, learning_rate=2e-3, text_learning_rate=2e-3
+            batch_size=24, learning_rate=2e-3, text_learning_rate=2e-3, absent_share=0.5
         )
     )
     vae: inpaint_training.VaeTrainConfig = field(
@@ -92,15 +96,19 @@ class SceneArrays:
 
     Attributes:
         pictures: uint8 (N, side, side, 3), objects included.
+        truths: uint8 (N, side, side, 3), without the row's object.
         masks: uint8 (N, side, side), 0 or 255.
         prompts: N refined prompts.
         classes: What each mask covers: "ball".
+        places: Where that is: "top left".
     """
 
     pictures: np.ndarray
+    truths: np.ndarray
     masks: np.ndarray
     prompts: list[str]
     classes: list[str]
+    places: list[str]
 
 
 def _decode(cell: object) -> np.ndarray:
@@ -110,20 +118,23 @@ def _decode(cell: object) -> np.ndarray:
 def make_scene_arrays(num_rows: int, seed: int, scenes: SceneConfig, progress: Progress) -> SceneArrays:
     """Makes up the first `num_rows` rows of the scenes of a seed."""
     side = scenes.size
-    pictures, masks = (
-        np.empty((num_rows, side, side, 3), np.uint8),
-        np.empty((num_rows, side, side), np.uint8),
-    )
-    prompts: list[str] = []
-    classes: list[str] = []
+    pictures, truths = (np.empty((num_rows, side, side, 3), np.uint8) for _ in range(2))
+    masks = np.empty((num_rows, side, side), np.uint8)
+    said: list[RefinedPrompt] = []
     # Every scene gives at least one row, so as many scenes as rows are certainly enough.
     for k, row in zip(range(num_rows), scene_rows(seed, num_rows, scenes), strict=False):
-        pictures[k], masks[k] = _decode(row["target_img"]), _decode(row["mask"])
-        refined = refine_prompt(str(row["Instruction_Class"]), str(row["object_location"]))
-        prompts.append(refined.prompt)
-        classes.append(refined.object_class)
+        pictures[k], truths[k] = _decode(row["target_img"]), _decode(row["source_img"])
+        masks[k] = _decode(row["mask"])
+        said.append(refine_prompt(str(row["Instruction_Class"]), str(row["object_location"])))
         progress("scenes", k, num_rows, float("nan"))
-    return SceneArrays(pictures=pictures, masks=masks, prompts=prompts, classes=classes)
+    return SceneArrays(
+        pictures=pictures,
+        truths=truths,
+        masks=masks,
+        prompts=[one.prompt for one in said],
+        classes=[one.object_class for one in said],
+        places=[one.place for one in said],
+    )
 
 
 def vocabulary() -> list[str]:
@@ -136,7 +147,24 @@ def vocabulary() -> list[str]:
 
 def pretrain_segmenter(data: SceneArrays, work: Path, config: PretrainConfig, progress: Progress) -> None:
     """Trains the tiny segmenter and saves it to `work` / "segmenter"."""
-    model = build_tiny_segmenter(vocabulary(), seed=config.segmenter.seed)
+    if config.segmenter_start is None:
+        model = build_tiny_segmenter(vocabulary(), seed=config.segmenter.seed)
+    else:
+        model = ConditionedUNet.from_pretrained(config.segmenter_start)
+    absent = AbsentExamples(share=1, classes=Counter(data.classes), seed=config.segmenter.seed)
+
+    def without(k: int, draw: str) -> tuple[np.ndarray, str]:
+        row = absent.apply(
+            {
+                "example_id": draw,
+                "object_class": data.classes[k],
+                "place": data.places[k],
+                "truth": data.truths[k],
+                "image": data.pictures[k],
+                "prompt": data.prompts[k],
+            }
+        )
+        return row["image"], row["prompt"]
 
     segmenter_training.pretrain(
         model,
@@ -144,9 +172,13 @@ def pretrain_segmenter(data: SceneArrays, work: Path, config: PretrainConfig, pr
         data.masks,
         data.prompts,
         flip_prompt=flip_place,
+        without=without,
         config=config.segmenter,
         num_steps=config.segmenter_steps,
         progress=progress,
+        on_checkpoint=lambda step: model.save_pretrained(
+            work / "segmenter-so-far", metadata={"steps": step}, overwrite=True
+        ),
     )
     model.save_pretrained(work / "segmenter", metadata={"steps": config.segmenter_steps})
 
