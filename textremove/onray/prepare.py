@@ -193,10 +193,12 @@ def _run(plan: _Plan, done: set[int], store: Store, progress: Callable[[str], No
         return
     read = ray.remote(read_masks)
     mask_tables = [read.remote(shard) for shard in plan.mask_shards]
-    prepare_one = ray.remote(_preparing(mask_tables, store))
+    prepare_one = ray.remote(_preparing(store))
     # As many run at a time as there are slots; one whose worker dies is begun again by Ray.
+    # The mask tables are arguments: fetched inside, they would give the slot away to one task too many.
     running = [
-        prepare_one.options(name=f"prepare_shard {task.source}").remote(pickle.dumps(task)) for task in tasks
+        prepare_one.options(name=f"prepare_shard {task.source}").remote(pickle.dumps(task), *mask_tables)
+        for task in tasks
     ]
     try:
         for number in range(len(done) + 1, len(plan.tasks) + 1):
@@ -220,16 +222,16 @@ def _stop(running: list[ray.ObjectRef]) -> None:
         ray.wait(running, num_returns=len(running), timeout=_STOP_SECONDS)
 
 
-def _preparing(mask_tables: Sequence[ray.ObjectRef], store: Store) -> Callable[[bytes], dict[str, Any]]:
+def _preparing(store: Store) -> Callable[..., dict[str, Any]]:
     """Gives what each task does: prepares one shard, and says in a few words what became of it."""
 
     # A closure travels by value: a task then imports `prepare_shard` alone, and not this module, whose page
     # for people would cost every worker seconds.
-    def prepare_one(pickled: bytes) -> dict[str, Any]:
+    def prepare_one(pickled: bytes, *mask_tables: pa.Table) -> dict[str, Any]:
         task: ShardTask = pickle.loads(pickled)
         answer = {"name": str(task.source), "rows_read": 0, "examples": 0, "error": ""}
         try:
-            summary = prepare_shard(task, ray.get(list(mask_tables)), store)
+            summary = prepare_shard(task, mask_tables, store)
         except UserError as error:  # told in one line by the driver, not in Ray's traceback
             return answer | {"error": str(error)}
         summary.save(store)

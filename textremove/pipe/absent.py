@@ -2,7 +2,8 @@
 
 PIPE has them for nothing: the photo without the object, asked for by the same prompt. They teach that
 something must stand at the place, but hardly that it must be what was named, since the place is mostly empty
-in them. So every other one is the photo as it is, asked for something else at that place.
+in them. So two of three are the photo as it is, asked for something else at that place: that takes longer to
+learn.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, ClassVar, Self
 from textremove.pipe.prepared import read_dataset_info
 from textremove.pipe.prompts import refine_prompt
 
+_IN_TRUTH = 1 / 3  # of the absent ones are the photo without its object
 _TRIES = 64  # to draw a class that is another one; few are needed unless nearly all examples are of one class
 _ALIKE = 3  # letters; words that begin alike, such as "ball" and "balls", may both name what is there
 
@@ -66,7 +68,7 @@ class AbsentExamples:
         draw = random.Random(f"{self.seed} {row['example_id']}")  # hashed, so alike in every process
         if draw.random() >= self.share or not row["place"]:
             return dict(row)
-        in_truth = draw.random() < 0.5 and row["truth"] is not None
+        in_truth = draw.random() < _IN_TRUTH and row["truth"] is not None
         if in_truth:
             return {**row, "image": row["truth"], "mask": None}
         other = self._other_class(row["object_class"], draw)
