@@ -188,6 +188,47 @@ def test_it_learns_to_tell_two_sides_by_words() -> None:
     assert right[64, 96] > 2 * right[64, 32]
 
 
+def test_absent_counterparts_are_of_examples_in_the_same_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[tuple[np.ndarray, np.ndarray, list[str]]] = []
+
+    class Recorder:
+        def __init__(
+            self, model: object, config: object, optimizer: torch.optim.Optimizer, **_: object
+        ) -> None:
+            self.optimizer = optimizer
+
+        def __call__(self, pictures: np.ndarray, masks: np.ndarray, prompts: list[str]) -> torch.Tensor:
+            batches.append((pictures[:, 0, 0, 0], masks.any(axis=(1, 2)), prompts))
+            self.optimizer.step()  # or the schedule of its rates complains
+            return torch.zeros(())
+
+    monkeypatch.setattr("textremove.segment.training.TrainingStep", Recorder)
+    numbers = np.arange(20, dtype=np.uint8)
+    draws = set()
+
+    def without(k: int, draw: str) -> tuple[np.ndarray, str]:
+        draws.add(draw)
+        return np.full((8, 8, 3), 100 + k, np.uint8), f"not {k}"
+
+    pretrain(
+        build_tiny_segmenter(vocabulary(), seed=1),
+        np.broadcast_to(numbers[:, None, None, None], (20, 8, 8, 3)),
+        np.full((20, 8, 8), 255, np.uint8),
+        [f"thing {k}" for k in numbers],
+        flip_prompt=lambda prompt: prompt,
+        without=without,
+        config=SegmenterTrainConfig(batch_size=8, absent_share=0.25, flip=False),
+        num_steps=3,
+        progress=lambda *_: None,
+    )
+    for pictures, is_there, prompts in batches:
+        assert is_there.tolist() == [True] * 6 + [False] * 2
+        assert prompts[:6] == [f"thing {k}" for k in pictures[:6]]
+        assert prompts[6:] == [f"not {k}" for k in pictures[:2]]
+        assert (pictures[6:] == 100 + pictures[:2]).all()
+    assert len(draws) == 6  # another draw each time
+
+
 def test_clip_s_own_size_is_the_default_text_config() -> None:
     config = CLIPTextConfig()
     assert (config.hidden_size, config.max_position_embeddings) == (512, 77)
