@@ -110,11 +110,15 @@ def _ray_worker(config: dict[str, Any]) -> None:
 
 
 def _under_ray(config: Config) -> list[float]:
+    # Run as a command this module is __main__, whose functions would travel by value; those of this import are
+    # named to the workers, which import them.
+    from benchmarks.training import _ray_worker as loop
+
     with tempfile.TemporaryDirectory() as folder, connect():
         file = Path(folder) / "seconds.json"
         unfinished = Unfinished(Path(folder) / "model", "benchmark", asdict(config))
         loop_config = {"file": str(file), "num_steps": config.num_steps}
-        fit(_ray_worker, loop_config, unfinished=unfinished, num_workers=_PROCESSES, gpu=False)
+        fit(loop, loop_config, unfinished=unfinished, num_workers=_PROCESSES, gpu=False)
         return _read(file)
 
 
