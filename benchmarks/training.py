@@ -110,8 +110,8 @@ def _ray_worker(config: dict[str, Any]) -> None:
 
 
 def _under_ray(config: Config) -> list[float]:
-    # Run as a command this module is __main__, whose functions would travel by value; those of this import are
-    # named to the workers, which import them.
+    # Run as a command this module is __main__, whose functions would travel by value; those of this import
+    # are named to the workers, which import them.
     from benchmarks.training import _ray_worker as loop
 
     with tempfile.TemporaryDirectory() as folder, connect():

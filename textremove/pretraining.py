@@ -11,7 +11,7 @@ import io
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +258,8 @@ def pack(work: Path, out: Path, config: PretrainConfig, progress: Progress) -> N
     """
     model = ConditionedUNet.from_pretrained(work / "segmenter")
     calibration = calibrate(model, make_scene_arrays(600, CALIBRATION_SEED, config.scenes, progress))
+    # Not the box, whatever it scores: it is scored against boxes, and repaints what lies between two balls.
+    calibration = replace(calibration, strategy="raw", threshold=calibration.thresholds["raw"])
     steps = read_manifest(work / "segmenter")["metadata"]["steps"]
     metadata = {
         **asdict(calibration),
