@@ -32,7 +32,7 @@ NETWORKS = (
     Score(name="band_lpips", label="LPIPS in the band"),
     Score(name="remove", label="ReMOVE"),
 )
-FRECHET = Score(name="local_fid", label="local FID", digits=1)
+FRECHET = Score(name="local_fid", label="local FID", digits=1)  # of all rows together, so no mean of rows
 INPAINT_SCORES = (SUCCESS, *PIXELS, *NETWORKS, ATTEMPTS, SECONDS)
 INPAINT_PAIRED = ("psnr", "success")
 
