@@ -98,7 +98,7 @@ class WindowReader:
             _read_window,
             batch_size=1,
             fn_args=(self, epochs.start),
-            compute=ray.data.TaskPoolStrategy(size=_READING),
+            compute=ray.data.TaskPoolStrategy(size=min(_READING, count)),
             num_cpus=_SLOTS,
         )
         rows.context.execution_options.preserve_order = True
