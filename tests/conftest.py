@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,8 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 os.environ.pop("RAY_ADDRESS", None)  # tests never run on somebody's cluster
+# A shell has what it puts in the background ignore Ctrl-C, and the jobs that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest  # noqa: E402
 

@@ -14,7 +14,7 @@ from textremove.errors import DatasetError
 from textremove.images import encode_image, encode_mask
 from textremove.pipe.duplicates import find_duplicates
 from textremove.pipe.parts import rewrite_without
-from textremove.pipe.shard import MAX_SAMPLES, ShardSummary, ShardTask, prepare_shard
+from textremove.pipe.shard import MAX_SAMPLES, STOP_FILE, ShardSummary, ShardTask, Stopped, prepare_shard
 from textremove.pipe.source import (
     IMAGE_COLUMNS,
     MASK_COLUMNS,
@@ -25,6 +25,7 @@ from textremove.pipe.source import (
     read_masks,
 )
 from textremove.pipe.summary import dataset_info, describe
+from textremove.pipe.unfinished import UnfinishedFolder
 from textremove.schema import EXAMPLE_SCHEMA, PIPE_MASKS_SCHEMA, PIPE_SCHEMA, SPLITS
 from textremove.storage import Store, open_store
 
@@ -174,6 +175,18 @@ def test_doing_a_shard_again_writes_the_same_bytes(tmp_path: Path, out: Store) -
     once = prepare_shard(task_of(shard), [table], out)
     again = prepare_shard(task_of(shard), [table], out)
     assert once.files == again.files
+
+
+def test_a_shard_is_given_up_when_the_job_stops_and_done_when_it_goes_on(tmp_path: Path) -> None:
+    shard = write(tmp_path / "s.parquet", [image_row(number) for number in range(30)], PIPE_SCHEMA)
+    folder = UnfinishedFolder(str(tmp_path / "prepared"), {})
+    folder.begin()
+    prepare_shard(task_of(shard), [], folder.store).save(folder.store)
+    folder.store.write(STOP_FILE, b"")
+    with pytest.raises(Stopped):
+        prepare_shard(task_of(shard), [], folder.store)
+    assert folder.begin() == {3}
+    prepare_shard(task_of(shard), [], folder.store)
 
 
 def test_a_limit_takes_its_share_of_every_shard_and_reads_few_row_groups(tmp_path: Path) -> None:

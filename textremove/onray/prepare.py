@@ -27,7 +27,7 @@ from textremove.pipe.duplicates import find_duplicates
 from textremove.pipe.folder import read_folder
 from textremove.pipe.parts import BYTES_PER_FILE, rewrite_without
 from textremove.pipe.prepared import DATASET_FILE
-from textremove.pipe.shard import RowSource, ShardSummary, ShardTask, prepare_shard
+from textremove.pipe.shard import STOP_FILE, RowSource, ShardSummary, ShardTask, Stopped, prepare_shard
 from textremove.pipe.source import (
     IMAGE_COLUMNS,
     MASK_COLUMNS,
@@ -211,14 +211,17 @@ def _run(plan: _Plan, done: set[int], store: Store, progress: Callable[[str], No
                 f"{row['rows_read']:,} rows read, {row['examples']:,} examples kept"
             )
     finally:
-        _stop(running)
+        _stop(running, store)
 
 
-def _stop(running: list[ray.ObjectRef]) -> None:
-    """Ends tasks, so that nothing writes any more."""
-    for task in running:
-        ray.cancel(task, force=True)
+def _stop(running: list[ray.ObjectRef], store: Store) -> None:
+    """Ends tasks, so that nothing writes any more.
+
+    They are told through the folder. `ray.cancel` on a task that ends at that moment can take the driver
+    down with it: https://github.com/ray-project/ray/pull/54798, and still so in Ray 2.60.
+    """
     if running:
+        store.write(STOP_FILE, b"")
         ray.wait(running, num_returns=len(running), timeout=_STOP_SECONDS)
 
 
@@ -234,6 +237,8 @@ def _preparing(store: Store) -> Callable[..., dict[str, Any]]:
             summary = prepare_shard(task, mask_tables, store)
         except UserError as error:  # told in one line by the driver, not in Ray's traceback
             return answer | {"error": str(error)}
+        except Stopped:
+            return answer
         summary.save(store)
         return answer | {"rows_read": summary.rows_read, "examples": summary.examples.num_rows}
 

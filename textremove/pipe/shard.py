@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,15 @@ MAX_SAMPLES = 5
 JOURNAL_FOLDER = "_shards"
 """Where a folder that is being prepared keeps one file for each finished shard."""
 
+STOP_FILE = f"{JOURNAL_FOLDER}/stop"
+"""While it is there, tasks give up."""
+
+_LOOK_SECONDS = 1.0  # between two looks for it
 _COUNTS_KEY = b"textremove"
+
+
+class Stopped(Exception):
+    """The job is being stopped; the shard will be prepared again."""
 
 
 class RowSource(Protocol):
@@ -160,11 +169,17 @@ def prepare_shard(task: ShardTask, mask_tables: Sequence[pa.Table], store: Store
 
     Raises:
         DatasetError: The shard itself is damaged.
+        Stopped: STOP_FILE has appeared.
     """
     rejected, notes, rows_read = Tally(), Tally(), 0
     examples: list[dict[str, Any]] = []
+    looked = float("-inf")
     with PartWriter(store, task.index, bytes_per_file=task.bytes_per_file) as writer:
         for row in task.source.rows(mask_tables):
+            if time.monotonic() - looked > _LOOK_SECONDS:
+                if store.exists(STOP_FILE):
+                    raise Stopped
+                looked = time.monotonic()
             rows_read += 1
             try:
                 if row.is_repeat:

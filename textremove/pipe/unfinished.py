@@ -15,7 +15,7 @@ from typing import Any
 from textremove.atomic import replace_folder
 from textremove.errors import ConfigError
 from textremove.pipe.prepared import DATASET_FILE
-from textremove.pipe.shard import JOURNAL_FOLDER, ShardSummary
+from textremove.pipe.shard import JOURNAL_FOLDER, STOP_FILE, ShardSummary
 from textremove.schema import SPLITS
 from textremove.storage import open_store
 
@@ -56,6 +56,7 @@ class UnfinishedFolder:
             The shards that are finished.
         """
         if self._is_ours():
+            self.store.delete(STOP_FILE)
             self._sweep()
             return self.finished()
         self.store.delete_folder()
