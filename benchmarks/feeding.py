@@ -1,4 +1,4 @@
-"""Feeding training: Ray Data's batches against a torch DataLoader's, on the same prepared files.
+"""Feeding training: Ray Data's batches against a torch DataLoader's on the same files, once both run.
 
 python -m benchmarks.feeding
 """
@@ -6,12 +6,14 @@ python -m benchmarks.feeding
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -43,7 +45,8 @@ class Config:
         num_rows: So many of them.
         side: Side of the squares in pixels.
         batch_size: Examples in a batch.
-        num_examples: Examples timed on each side, after a first batch that is not.
+        num_examples: Examples timed on each side.
+        num_warmup: Examples before those that are not timed, while processes still start and import.
         num_processes: Reading processes of each side.
         rounds: Times that the two sides are run in turn; the median counts.
         measure: Used by the command itself: one side, in a process of its own.
@@ -53,7 +56,8 @@ class Config:
     num_rows: int = 4000
     side: int = 512
     batch_size: int = 16
-    num_examples: int = 2000
+    num_examples: int = 6000
+    num_warmup: int = 2000
     num_processes: int = 2
     rounds: int = 3
     measure: str = ""
@@ -78,6 +82,8 @@ def main(config: Config) -> None:
             "side": config.side,
             "batch_size": config.batch_size,
             "num_processes": config.num_processes,
+            "examples": config.num_examples,
+            "warmup_examples": config.num_warmup,
             "ray_examples_per_second": rates["ray"],
             "torch_examples_per_second": rates["torch"],
             "ray_over_torch": median(rates["ray"]) / median(rates["torch"]),
@@ -96,21 +102,24 @@ def _make_data(config: Config) -> None:
 
 def _measured(config: Config, side: str) -> float:
     command = [sys.executable, "-m", "benchmarks.feeding", "--measure", side, "--data", config.data]
-    for name in ("side", "batch_size", "num_examples", "num_processes"):
+    for name in ("side", "batch_size", "num_examples", "num_warmup", "num_processes"):
         command += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _rate(batches: Generator[Any], config: Config) -> float:
-    """Examples per second from the second batch on."""
-    next(batches)
-    started, seen = time.perf_counter(), 0
-    for batch in batches:
-        seen += len(batch["image"])
-        if seen >= config.num_examples:
-            break
-    return seen / (time.perf_counter() - started)
+    """Examples per second once everything runs; the batches never end."""
+    _take(batches, config.num_warmup)
+    started = time.perf_counter()
+    return _take(batches, config.num_examples) / (time.perf_counter() - started)
+
+
+def _take(batches: Generator[Any], num_examples: int) -> int:
+    seen = 0
+    while seen < num_examples:
+        seen += len(next(batches)["image"])
+    return seen
 
 
 def _ray_batches(config: Config) -> Generator[dict[str, np.ndarray]]:
@@ -118,19 +127,21 @@ def _ray_batches(config: Config) -> Generator[dict[str, np.ndarray]]:
         rows = count_prepared(config.data, split="train")
         order = Order(num_rows=rows, batch_size=config.batch_size, seed=0)
         squares = StreamedSquares(data=config.data, side=config.side, order=order)
-        batches = squares.batches(Place(rank=0, size=1), epochs=range(1, 4))
-        yield from (batch for _, batch in batches)
+        epochs = range(1, 2 + math.ceil((config.num_warmup + config.num_examples) / rows))
+        with closing(squares.batches(Place(rank=0, size=1), epochs=epochs)) as batches:
+            for _, batch in batches:
+                yield batch
 
 
 class _Files(IterableDataset[dict[str, np.ndarray]]):
-    """Each worker reads every so many files, a row group at a time."""
+    """Each worker reads every so many files, a row group at a time, over and over."""
 
     def __init__(self, config: Config) -> None:
         self.files, self.side = prepared_files(config.data, split="train"), config.side
 
     def __iter__(self) -> Generator[dict[str, np.ndarray]]:
         worker = get_worker_info()
-        for path in self.files[worker.id :: worker.num_workers]:
+        for path in cycle(self.files[worker.id :: worker.num_workers]):
             with pq.ParquetFile(Path(path)) as parquet:
                 for group in range(parquet.num_row_groups):
                     for row in parquet.read_row_group(group, columns=["image", "mask"]).to_pylist():

@@ -24,6 +24,7 @@ from textremove.inpaint import pretraining as inpaint_training
 from textremove.inpaint import tiny as tiny_inpainter
 from textremove.pipe.absent import AbsentExamples
 from textremove.pipe.prompts import RefinedPrompt, refine_prompt
+from textremove.pipe.remnants import remnant
 from textremove.pipe.scene_rows import scene_rows
 from textremove.pipe.scenes import SceneConfig
 from textremove.pipe.shapes import SHAPES
@@ -37,6 +38,9 @@ from textremove.text import build_text_encoder, build_tokenizer
 
 PRETRAINING_SEED = 1
 """Scenes of this seed train the shipped weights. Evaluate on any other: seeds share no scene."""
+
+REMNANT_SHARE = 0.25
+"""Of the counterparts that the segmenter is shown, so many have lost only a part of their object."""
 
 MODEL_CARD = "README.md"
 
@@ -153,7 +157,10 @@ def pretrain_segmenter(data: SceneArrays, work: Path, config: PretrainConfig, pr
         model = ConditionedUNet.from_pretrained(config.segmenter_start)
     absent = AbsentExamples(share=1, classes=Counter(data.classes), seed=config.segmenter.seed)
 
-    def without(k: int, draw: str) -> tuple[np.ndarray, str]:
+    def counterpart(k: int, draw: str) -> tuple[np.ndarray, np.ndarray, str]:
+        rng = np.random.default_rng([config.segmenter.seed, 41, *map(int, draw.split())])
+        if rng.random() < REMNANT_SHARE:
+            return *remnant(data.pictures[k], data.truths[k], data.masks[k], rng), data.prompts[k]
         row = absent.apply(
             {
                 "example_id": draw,
@@ -164,7 +171,7 @@ def pretrain_segmenter(data: SceneArrays, work: Path, config: PretrainConfig, pr
                 "prompt": data.prompts[k],
             }
         )
-        return row["image"], row["prompt"]
+        return row["image"], np.zeros_like(data.masks[k]), row["prompt"]
 
     segmenter_training.pretrain(
         model,
@@ -172,7 +179,7 @@ def pretrain_segmenter(data: SceneArrays, work: Path, config: PretrainConfig, pr
         data.masks,
         data.prompts,
         flip_prompt=flip_place,
-        without=without,
+        counterpart=counterpart,
         config=config.segmenter,
         num_steps=config.segmenter_steps,
         progress=progress,

@@ -206,9 +206,9 @@ def test_absent_counterparts_are_of_examples_in_the_same_batch(monkeypatch: pyte
     numbers = np.arange(20, dtype=np.uint8)
     draws = set()
 
-    def without(k: int, draw: str) -> tuple[np.ndarray, str]:
+    def counterpart(k: int, draw: str) -> tuple[np.ndarray, np.ndarray, str]:
         draws.add(draw)
-        return np.full((8, 8, 3), 100 + k, np.uint8), f"not {k}"
+        return np.full((8, 8, 3), 100 + k, np.uint8), np.zeros((8, 8), np.uint8), f"not {k}"
 
     pretrain(
         build_tiny_segmenter(vocabulary(), seed=1),
@@ -216,7 +216,7 @@ def test_absent_counterparts_are_of_examples_in_the_same_batch(monkeypatch: pyte
         np.full((20, 8, 8), 255, np.uint8),
         [f"thing {k}" for k in numbers],
         flip_prompt=lambda prompt: prompt,
-        without=without,
+        counterpart=counterpart,
         config=SegmenterTrainConfig(batch_size=8, absent_share=0.25, flip=False),
         num_steps=3,
         progress=lambda *_: None,

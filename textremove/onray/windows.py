@@ -19,10 +19,10 @@ from textremove.onray.row_files import PIECE, RowFiles
 
 _WINDOW = 8 * PIECE  # rows that are mixed with each other: some 50 MB as files
 # Windows that are read at a time. That there is a limit keeps Ray Data from making one task of reading a
-# window and decoding all of it; that reading takes little of a slot, from keeping a whole one for it. On two
-# cores either left one process to decode alone.
+# window and decoding all of it. That reading takes no slot keeps Ray Data from setting some aside for it, and
+# two slots then had one process decode: it shares slots out among its stages, and decoding takes whole ones.
 _READING = 4
-_SLOTS = 0.1
+_SLOTS = 0
 
 
 @dataclass(frozen=True, kw_only=True)

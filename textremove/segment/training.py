@@ -189,7 +189,7 @@ def pretrain(
     prompts: Sequence[str],
     *,
     flip_prompt: Callable[[str], str],
-    without: Callable[[int, str], tuple[np.ndarray, str]] | None = None,
+    counterpart: Callable[[int, str], tuple[np.ndarray, np.ndarray, str]] | None = None,
     config: SegmenterTrainConfig,
     num_steps: int,
     progress: Callable[[str, int, int, float], None],
@@ -205,9 +205,10 @@ def pretrain(
         masks: uint8 (N, side, side), 255 = object.
         prompts: N refined prompts.
         flip_prompt: Mirrors a prompt's place words.
-        without: Called as without(number of an example, name of the draw); gives a picture and a prompt for
-            something that is not in it. `config.absent_share` of each batch are such counterparts of
-            examples that are in the batch too: only what tells the two apart can lower both losses.
+        counterpart: Called as counterpart(number of an example, name of the draw); gives a picture, its mask
+            and a prompt, mostly for something that is not in it. `config.absent_share` of each batch are
+            such counterparts of examples that are in the batch too: only what tells the two apart can lower
+            both losses.
         config: Loss, rates, batch size, seed.
         num_steps: Optimizer steps.
         progress: Called as progress("segmenter", step, num_steps, loss).
@@ -221,15 +222,14 @@ def pretrain(
     )
     take_step = TrainingStep(model, config, optimizer, bfloat16=True)
     model.train()
-    num_absent = round(config.absent_share * config.batch_size) if without is not None else 0
+    num_absent = round(config.absent_share * config.batch_size) if counterpart is not None else 0
     num_present = config.batch_size - num_absent
     for step in range(num_steps):
         chosen = np.resize(rng.integers(len(pictures), size=num_present), config.batch_size).tolist()
         picture_BHWC, mask_BHW, texts = pictures[chosen], masks[chosen], [prompts[k] for k in chosen]
-        if without is not None:
-            mask_BHW[num_present:] = 0
+        if counterpart is not None:
             for k in range(num_present, config.batch_size):
-                picture_BHWC[k], texts[k] = without(chosen[k], f"{step} {k}")
+                picture_BHWC[k], mask_BHW[k], texts[k] = counterpart(chosen[k], f"{step} {k}")
         for k in np.flatnonzero(rng.random(config.batch_size) < (0.5 if config.flip else 0)).tolist():
             picture_BHWC[k], mask_BHW[k] = picture_BHWC[k, :, ::-1].copy(), mask_BHW[k, :, ::-1].copy()
             texts[k] = flip_prompt(texts[k])
