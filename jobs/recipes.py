@@ -24,7 +24,7 @@ SEGMENTER_RECIPES: Mapping[str, SegmenterJob] = {
         architecture="tiny",
         precision="bfloat16",
         training=SegmenterTrainConfig(
-            epochs=6, batch_size=24, learning_rate=2e-3, text_learning_rate=2e-3, plateau_patience=1
+            epochs=4, batch_size=24, learning_rate=2e-3, text_learning_rate=2e-3, plateau_patience=1
         ),
     ),
     # Paper sections 4.1 and 4.2: 15,000 rows (jobs.prepare_pipe --limit 15000), 512 px, ResNet-18 from
