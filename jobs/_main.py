@@ -44,6 +44,13 @@ def run(
 
 
 def _status(main: Callable[[Any], object], argv: Sequence[str] | None, parse: Parse | None = None) -> int:
+    terminated = threading.Event()
+
+    def terminate(signum: int, frame: FrameType | None) -> None:
+        terminated.set()
+        # Of what a handler raises while it waits for a result, Ray lets nothing but this end the waiting.
+        raise KeyboardInterrupt
+
     try:
         if parse is not None:
             config = parse(argv)
@@ -55,13 +62,13 @@ def _status(main: Callable[[Any], object], argv: Sequence[str] | None, parse: Pa
                 config=(tyro.conf.OmitArgPrefixes,),  # --tracking-uri, not --tracking.tracking-uri
             )
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminate)
+            signal.signal(signal.SIGTERM, terminate)
         with _interrupts_are_kept():
             main(config)
     except KeyboardInterrupt:
+        if terminated.is_set():
+            return _complain("terminated", EXIT_TERMINATED)
         return _complain("interrupted", EXIT_INTERRUPTED)
-    except _Terminated:
-        return _complain("terminated", EXIT_TERMINATED)
     except Exception as error:
         mistake = _user_error(error)
         if mistake is None:
@@ -79,11 +86,10 @@ def _interrupts_are_kept() -> Iterator[None]:
     before = sys.unraisablehook
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
-        number = {KeyboardInterrupt: signal.SIGINT, _Terminated: signal.SIGTERM}.get(unraisable.exc_type)
-        if number is None:
+        if unraisable.exc_type is not KeyboardInterrupt:
             before(unraisable)
         else:  # from another thread, since here it would be lost once more
-            threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     sys.unraisablehook = hook
     try:
@@ -125,11 +131,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         failures = getattr(inner, "worker_failures", None)  # of ray.train's failed worker groups
         pending += [getattr(inner, "cause", None), inner.__cause__]
         pending += list(failures.values()) if isinstance(failures, dict) else []
-
-
-class _Terminated(BaseException):
-    """SIGTERM; not an Exception, so that nothing on the way takes it for a failure."""
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise _Terminated

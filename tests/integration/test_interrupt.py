@@ -87,3 +87,49 @@ def test_a_job_cut_short_leaves_nothing_half_done(
         assert finished
         assert parts <= finished
     assert wait_for(lambda: not processes_of(mark), 20), processes_of(mark)
+
+
+_WAITS = """
+import time
+from dataclasses import dataclass
+from jobs._main import run
+from textremove.onray.cluster import connect
+import ray
+
+@dataclass
+class Config:
+    seconds: float = 300
+
+def main(config: Config) -> None:
+    with connect():
+        task = ray.remote(lambda: time.sleep(config.seconds)).remote()
+        print("waiting", flush=True)
+        ray.get(task)
+
+run(main, [])
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "line"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_job_that_waits_for_ray_is_cut_short_at_once(number: int, status: int, line: str) -> None:
+    job = subprocess.Popen(
+        [sys.executable, "-c", _WAITS],
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with job:
+        said = job.stdout.readline()
+        time.sleep(2)  # in `ray.get` for certain
+        job.send_signal(number)
+        try:
+            _, err = job.communicate(timeout=40)
+        finally:
+            if job.poll() is None:  # still waiting, and `with` would wait for it
+                os.killpg(job.pid, signal.SIGKILL)
+    assert said == "waiting\n"
+    assert (job.returncode, err.splitlines()) == (status, [line])
