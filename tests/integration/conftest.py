@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,3 +117,14 @@ def trained(
 def keep_nothing_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes trainings stream their pictures, though they are few."""
     monkeypatch.setattr(train_segmenter_module, "_STORE_SHARE", 0.0)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -20,13 +19,9 @@ from textremove.images import decode_image, decode_photo, encode_image, encode_l
 from textremove.presets import load_inpainter, load_segmenter
 from textremove.removal import Remover
 
+from .conftest import free_port
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def jpeg(height: int, width: int) -> bytes:
