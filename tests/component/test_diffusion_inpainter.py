@@ -69,6 +69,8 @@ def test_guidance_without_words_is_the_same_pixels_at_twice_the_passes(
         ({"guidance_scale": 0.5}, r"--guidance-scale must lie in \[1, 30\], not 0.5"),
         ({"negative_prompt": "object"}, "works through guidance; give --guidance-scale"),
         ({"redirect_until": 0.0}, r"--redirect-until must lie in \(0, 1\]"),
+        ({"redirect_contrast": True, "redirect": True}, "give --redirect and --guidance-scale too"),
+        ({"redirect_contrast": True, "guidance_scale": 3.0}, "give --redirect and --guidance-scale too"),
         ({"redirect_coverage": 1.0}, r"--redirect-coverage must lie in \[0, 1\)"),
         ({"redirect_min_tokens": -1}, "--redirect-min-tokens must be 0 or more"),
     ],

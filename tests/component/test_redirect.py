@@ -56,10 +56,28 @@ def test_what_is_in_the_hole_does_not_reach_the_hole(random_base: Path) -> None:
     assert plain[[19, 26, 27]].all()  # and outside the block the UNet is as it was
 
 
+def test_contrast_redirects_the_guided_half_alone(random_base: Path) -> None:
+    unet = load_base(random_base).unet
+    name = next(name for name in unet.attn_processors if ".attn1." in name)
+    attention = unet.get_submodule(name.removesuffix(".processor"))
+    hidden_BND = torch.randn(1, 64, attention.to_q.in_features, generator=torch.Generator().manual_seed(0))
+    twice_BND = hidden_BND.repeat(2, 1, 1)
+    with torch.no_grad():
+        plain_BND = attention(hidden_BND)
+        with Redirection(unet).around(_hole()):
+            redirected_BND, both_BND = attention(hidden_BND), attention(twice_BND)
+        with Redirection(unet, contrast=True).around(_hole()):
+            contrast_BND = attention(twice_BND)
+    assert not torch.allclose(plain_BND, redirected_BND, atol=1e-3)
+    torch.testing.assert_close(both_BND, torch.cat([redirected_BND, redirected_BND]))
+    torch.testing.assert_close(contrast_BND, torch.cat([plain_BND, redirected_BND]))
+
+
 @pytest.mark.parametrize(
     ("options", "same"),
     [
         (DiffusionOptions(redirect=True), False),
+        (DiffusionOptions(redirect=True, redirect_contrast=True, guidance_scale=4.0), False),
         (DiffusionOptions(redirect=True, redirect_min_tokens=10**6), True),
     ],
 )

@@ -60,6 +60,7 @@ class DiffusionInpainter:
                 until=options.redirect_until,
                 min_tokens=options.redirect_min_tokens,
                 coverage=options.redirect_coverage,
+                contrast=options.redirect_contrast,
             )
         unet = pipeline.unet.config
         self.multiple: int = pipeline.vae_scale_factor * 2 ** (len(unet.block_out_channels) - 1)

@@ -35,14 +35,17 @@ class DiffusionOptions:
         positive_prompt: What to fill with, for bases that know text. The paper fills without words.
         negative_prompt: What not to fill with, such as "object, person"; works through guidance.
         guidance_scale: Weight of classifier-free guidance. 1 costs one pass of the UNet a step, more costs
-            two. With equal prompts, as the two empty ones, both passes are the same and nothing is gained.
+            two. With equal prompts, as the two empty ones, both passes are the same and nothing is gained,
+            except by redirect_contrast.
         redirect: Whether what is painted in a hole is kept from looking at the hole.
         redirect_until: The share of the denoising steps, from the first on, in which it is.
         redirect_min_tokens: Attentions over fewer pixels than this are left alone.
         redirect_coverage: A cell of an attention is hole when more than this share of it is.
+        redirect_contrast: Whether guidance leads away from what is painted in the hole when it looks at the
+            hole. Works through guidance, also with two empty prompts.
 
     Raises:
-        ConfigError: A number out of range, or a negative prompt without guidance.
+        ConfigError: A number out of range, or what works through guidance without it.
     """
 
     positive_prompt: str = ""
@@ -52,6 +55,7 @@ class DiffusionOptions:
     redirect_until: float = 1.0
     redirect_min_tokens: int = 0
     redirect_coverage: float = 0.5
+    redirect_contrast: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.guidance_scale <= MAX_GUIDANCE:
@@ -61,6 +65,11 @@ class DiffusionOptions:
         if self.negative_prompt and self.guidance_scale == 1:
             raise ConfigError(
                 "--negative-prompt works through guidance; give --guidance-scale too, such as 7.5"
+            )
+        if self.redirect_contrast and not (self.redirect and self.guidance_scale > 1):
+            raise ConfigError(
+                "--redirect-contrast is a guidance by redirection; give --redirect and --guidance-scale too, "
+                "such as 3"
             )
         if not 0 < self.redirect_until <= 1:
             raise ConfigError(f"--redirect-until must lie in (0, 1], not {self.redirect_until}")

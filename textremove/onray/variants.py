@@ -48,6 +48,12 @@ VARIANTS: dict[str, Variant] = {
         adapted=False,
         options=DiffusionOptions(redirect=True),
     ),
+    "base-contrast": Variant(
+        about="the base without adapter, guided away from what unredirected attention paints",
+        adapted=False,
+        # Of 8, 16, 24 and 30 the one that serves the tiny base best (docs/log.md).
+        options=DiffusionOptions(redirect=True, redirect_contrast=True, guidance_scale=16.0),
+    ),
     "redirect": Variant(about="adapter, attention redirected", options=DiffusionOptions(redirect=True)),
     "undilated": Variant(about="adapter, the mask not grown", fill=FillConfig(dilation=0.0)),
     "box": Variant(about="adapter, the mask's box filled", fill=FillConfig(shape="box")),
