@@ -51,7 +51,7 @@ VARIANTS: dict[str, Variant] = {
     "base-contrast": Variant(
         about="the base without adapter, guided away from what unredirected attention paints",
         adapted=False,
-        # Of 8, 16, 24 and 30 the one that serves the tiny base best (docs/log.md).
+        # Of those tried on the tiny base, the one that gains without losing detail (docs/log.md).
         options=DiffusionOptions(redirect=True, redirect_contrast=True, guidance_scale=16.0),
     ),
     "redirect": Variant(about="adapter, attention redirected", options=DiffusionOptions(redirect=True)),
