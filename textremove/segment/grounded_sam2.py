@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -11,16 +10,13 @@ from PIL import Image
 from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor, Sam2Model, Sam2Processor
 
 from textremove.segment.hub import load_model
-from textremove.segment.instances import Instance, parse_request, segmentation_from_instances
-from textremove.segment.protocol import Segmentation
+from textremove.segment.instances import Instance, InstanceSegmenter
 
 _MAX_BOXES = 100  # per photo, as COCO's evaluation has it: a vague word must not fill the memory with masks
 
 
-class GroundedSam2Segmenter:
+class GroundedSam2Segmenter(InstanceSegmenter):
     """Runs a Grounding DINO and a SAM 2. Implements Segmenter.
-
-    Photos run one by one, so that a mask cannot depend on the batch.
 
     Args:
         detector: (GroundingDinoForObjectDetection, GroundingDinoProcessor), in evaluation mode.
@@ -47,24 +43,9 @@ class GroundedSam2Segmenter:
             load_model(Sam2Model, Sam2Processor, masker, device=device),
         )
 
-    def segment(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> list[Segmentation]:
-        """Segments each photo by its prompt. Shapes as in `Segmenter.segment`."""
-        results = []
-        for image, prompt in zip(images, prompts, strict=True):
-            request = parse_request(prompt)
-            height, width = image.shape[:2]
-            instances = self.instances(image, request.what)
-            results.append(segmentation_from_instances(instances, request, height=height, width=width))
-        return results
-
     @torch.inference_mode()
     def instances(self, image: np.ndarray, what: str) -> list[Instance]:
-        """Finds all objects of a kind, the most confident first.
-
-        Args:
-            image: RGB uint8 (height, width, 3).
-            what: A noun phrase: "person".
-        """
+        """As `InstanceSegmenter.instances`, the most confident first."""
         picture = Image.fromarray(image)
         boxes_N4, scores_N = self._detect(picture, what)
         if not len(boxes_N4):

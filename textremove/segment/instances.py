@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -178,3 +179,29 @@ def segmentation_from_instances(
         probability = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
         mask[probability > _MASK_THRESHOLD] = 255
     return Segmentation(mask=mask, raw=mask, score=score, found=bool(mask.any()))
+
+
+class InstanceSegmenter(ABC):
+    """A model that finds every object of a kind, as a Segmenter: the prompt says which of them is meant.
+
+    Photos run one by one, so that a mask cannot depend on the batch.
+    """
+
+    @abstractmethod
+    def instances(self, image: np.ndarray, what: str) -> list[Instance]:
+        """Finds all objects of a kind, in no particular order.
+
+        Args:
+            image: RGB uint8 (height, width, 3).
+            what: A noun phrase: "person".
+        """
+
+    def segment(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> list[Segmentation]:
+        """Segments each photo by its prompt. Shapes as in `Segmenter.segment`."""
+        results = []
+        for image, prompt in zip(images, prompts, strict=True):
+            request = parse_request(prompt)
+            height, width = image.shape[:2]
+            instances = self.instances(image, request.what)
+            results.append(segmentation_from_instances(instances, request, height=height, width=width))
+        return results

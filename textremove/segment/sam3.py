@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -11,14 +10,11 @@ from PIL import Image
 from transformers import Sam3Model, Sam3Processor
 
 from textremove.segment.hub import load_model
-from textremove.segment.instances import Instance, parse_request, segmentation_from_instances
-from textremove.segment.protocol import Segmentation
+from textremove.segment.instances import Instance, InstanceSegmenter
 
 
-class Sam3Segmenter:
+class Sam3Segmenter(InstanceSegmenter):
     """Runs a SAM 3. Implements Segmenter.
-
-    Photos run one by one, so that a mask cannot depend on the batch.
 
     Args:
         model: In evaluation mode.
@@ -40,24 +36,9 @@ class Sam3Segmenter:
         """
         return cls(*load_model(Sam3Model, Sam3Processor, source, device=device))
 
-    def segment(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> list[Segmentation]:
-        """Segments each photo by its prompt. Shapes as in `Segmenter.segment`."""
-        results = []
-        for image, prompt in zip(images, prompts, strict=True):
-            request = parse_request(prompt)
-            height, width = image.shape[:2]
-            instances = self.instances(image, request.what)
-            results.append(segmentation_from_instances(instances, request, height=height, width=width))
-        return results
-
     @torch.inference_mode()
     def instances(self, image: np.ndarray, what: str) -> list[Instance]:
-        """Finds all objects of a kind, in no particular order.
-
-        Args:
-            image: RGB uint8 (height, width, 3).
-            what: A noun phrase: "person".
-        """
+        """As `InstanceSegmenter.instances`."""
         pixels = self.processor.image_processor([Image.fromarray(image)], return_tensors="pt")
         # The processor's own call does not cut a text that is too long, which the model then cannot read.
         text = self.processor.tokenizer(
