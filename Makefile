@@ -16,7 +16,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo clean
+.PHONY: help setup check lint test demo clean
 
 help:  ## Show this list
 	@echo "textremove: remove objects from photos by naming them"
@@ -35,7 +35,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --python $(BIN)/python --editable ".[dev]" --constraint constraints.txt
 	@touch $(STAMP)
 
-check: $(STAMP)  ## Format, lint, types, import rules and the fast tests: what CI and pre-commit run
+check: lint  ## Format, lint, types, import rules and the fast tests: what pre-commit runs
+	@echo "[check] fast tests"
+	@$(BIN)/python -m pytest tests/unit tests/architecture -m "not slow and not integration and not fullsize"
+
+lint: $(STAMP)  ## Format, lint, types and import rules: with `make test`, what CI runs
 	@echo "[check] format"
 	@$(BIN)/ruff format --check .
 	@echo "[check] lint"
@@ -44,8 +48,6 @@ check: $(STAMP)  ## Format, lint, types, import rules and the fast tests: what C
 	@$(BIN)/mypy
 	@echo "[check] import rules"
 	@$(BIN)/lint-imports --no-cache
-	@echo "[check] fast tests"
-	@$(BIN)/python -m pytest tests/unit tests/architecture -m "not slow and not integration and not fullsize"
 
 test: $(STAMP)  ## Everything that runs on a CPU, real Ray included
 	@$(BIN)/python -m pytest
