@@ -29,7 +29,7 @@ from textremove.onray.workers import Place
 from textremove.pipe.absent import AbsentExamples
 
 _MOST_TOGETHER = 16  # rows that are decoded to one block: 16 MiB at 512 px
-_TASK_BLOCKS = 4  # that one task decodes, one after the other: tasks cost milliseconds each
+_BATCH_BLOCKS = 4  # that are made of the rows which Ray Data hands over at a time; a task has a whole window
 # Blocks that a decoding task may be ahead of who takes them. With Ray Data's own two it stands still until
 # Ray Data looks again, every tenth of a second: 590 examples a second instead of 750 on two cores. With 32
 # Ray Data counts on half a GiB from every task, and starts one instead of two.
@@ -145,7 +145,7 @@ def _decoded(
     squares = examples.map_batches(
         training_squares,
         fn_kwargs={"side": side, "absent": absent, "together": together},
-        batch_size=_TASK_BLOCKS * together,
+        batch_size=_BATCH_BLOCKS * together,
         batch_format="pyarrow",
     )
     squares.context.execution_options.preserve_order = True
