@@ -10,6 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -21,11 +22,11 @@ REPO = Path(__file__).resolve().parents[2]
 def processes_of(mark: str) -> list[str]:
     """Command lines of the living processes that inherited the mark."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in psutil.process_iter():
         try:
-            if f"{MARK}={mark}".encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:  # gone meanwhile, or not ours to look at
+            if process.environ().get(MARK) == mark:
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:  # gone meanwhile, or not ours to look at
             continue
     return found
 
@@ -39,7 +40,6 @@ def wait_for(condition, seconds: float) -> bool:  # type: ignore[no-untyped-def]
     return bool(condition())
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at processes through /proc")
 @pytest.mark.parametrize(
     ("moment", "number", "status", "line"),
     [
