@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,8 @@ def connect(
         with _data_settings():
             yield
     finally:
-        with _uninterrupted():  # a second Ctrl-C must not leave half of Ray running
+        # A second Ctrl-C must not leave half of Ray running.
+        with _uninterrupted(), _unheard():
             ray.shutdown()
 
 
@@ -135,3 +137,25 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Drops what is written to standard error, also by Ray's C++ code.
+
+    While it ends, that sometimes reports a task that dies with its interrupted driver, beside the one line
+    that the job itself says.
+    """
+    if sys.stderr is None:  # closed by whoever started this
+        yield
+        return
+    sys.stderr.flush()
+    before = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(before, 2)
+        os.close(before)
