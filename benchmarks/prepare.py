@@ -1,6 +1,9 @@
 """prepare_pipe against a bare multiprocessing loop, and its memory as rows double.
 
-python -m benchmarks.prepare            20,000 rows at 512 px, half an hour on two cores
+Memory and speed are measured in runs of their own: reading the memory of Ray's twenty processes twice a
+second took a tenth of a core, and the bare loop has only three to read.
+
+python -m benchmarks.prepare            20,000 rows at 512 px, a quarter of an hour on two cores
 python -m benchmarks.prepare --num-rows 4000
 """
 
@@ -16,7 +19,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import tyro
@@ -37,13 +39,15 @@ class Config:
         resolution: Longest side that examples are resized to.
         num_processes: Processes of both sides.
         work: Where shards and outputs go; the shards are kept.
-        measure: Used by the command itself: one side of the comparison, in a process of its own.
+        rounds: How often both sides are timed, in turn; what counts is the time of all rounds.
+        measure: Used by the command itself: one run, in a process of its own.
     """
 
     num_rows: int = 20_000
     resolution: int = 384
     num_processes: int = 2
     work: Path = Path("runs/benchmarks")
+    rounds: int = 2
     measure: str = ""
 
 
@@ -51,24 +55,27 @@ def main(config: Config) -> None:
     """Measure prepare_pipe against a bare loop that decodes, resizes and encodes the same rows."""
     if config.measure:
         kind, _, rows = config.measure.partition(":")
-        print(json.dumps((_ours if kind == "ours" else _bare)(config, int(rows))))
+        print(json.dumps(_RUNS[kind](config, int(rows))))
         return
     half = config.num_rows // 2 // ROWS_PER_SHARD * ROWS_PER_SHARD
-    make_shards(_shards(config, 2 * half), num_rows=2 * half)
-    first_shards(_shards(config, 2 * half), _shards(config, half), num_rows=half)
-    small, large = _measured(config, "ours", half), _measured(config, "ours", 2 * half)
-    bare = _measured(config, "bare", 2 * half)
+    rows = 2 * half
+    make_shards(_shards(config, rows), num_rows=rows)
+    first_shards(_shards(config, rows), _shards(config, half), num_rows=half)
+    half_gib, peak_gib = (_measured(config, "memory", size)["peak_gib"] for size in (half, rows))
+    seconds: dict[str, list[float]] = {"ours": [], "bare": []}
+    for kind in config.rounds * ("ours", "bare"):
+        seconds[kind].append(_measured(config, kind, rows)["seconds"])
     write_result(
         "prepare",
         {
-            "rows": 2 * half,
+            "rows": rows,
             "resolution": config.resolution,
             "num_processes": config.num_processes,
-            "ours": large,
-            "ours_half_the_rows": small,
-            "bare_loop": bare,
-            "rows_per_second_over_bare_loop": large["rows_per_second"] / bare["rows_per_second"],
-            "peak_memory_doubled_rows_ratio": large["peak_gib"] / small["peak_gib"],
+            "ours_rows_per_second": [round(rows / each, 1) for each in seconds["ours"]],
+            "bare_loop_rows_per_second": [round(rows / each, 1) for each in seconds["bare"]],
+            "rows_per_second_over_bare_loop": sum(seconds["bare"]) / sum(seconds["ours"]),
+            "peak_gib": round(peak_gib, 2),
+            "peak_memory_doubled_rows_ratio": peak_gib / half_gib,
         },
     )
 
@@ -77,22 +84,28 @@ def _shards(config: Config, num_rows: int) -> Path:
     return config.work / f"shards-{num_rows}"
 
 
-def _measured(config: Config, kind: str, num_rows: int) -> dict[str, Any]:
-    """Runs one side in a process of its own, so that memory and imports of the sides do not mix."""
+def _measured(config: Config, kind: str, num_rows: int) -> dict[str, float]:
+    """Does one run in a process of its own, so that memory and imports of the sides do not mix."""
     command = [sys.executable, "-m", "benchmarks.prepare", "--measure", f"{kind}:{num_rows}"]
     command += ["--resolution", str(config.resolution), "--num-processes", str(config.num_processes)]
     done = subprocess.run(
         [*command, "--work", str(config.work)], check=True, stdout=subprocess.PIPE, text=True
     )
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     print(f"{kind}, {num_rows:,} rows: {result}", flush=True)
     return result
+
+
+def _memory(config: Config, num_rows: int) -> dict[str, float]:
+    with PeakMemory() as memory:
+        _ours(config, num_rows)
+    return {"peak_gib": memory.peak_bytes / 2**30}
 
 
 def _ours(config: Config, num_rows: int) -> dict[str, float]:
     shards, out = _shards(config, num_rows), config.work / f"prepared-{num_rows}"
     shutil.rmtree(out, ignore_errors=True)
-    with PeakMemory() as memory, connect(num_cpus=config.num_processes):
+    with connect(num_cpus=config.num_processes):
         started = time.perf_counter()
         info = prepare(
             PrepareConfig(
@@ -105,25 +118,20 @@ def _ours(config: Config, num_rows: int) -> dict[str, float]:
         )
         seconds = time.perf_counter() - started
     assert info["rows_read"] == num_rows
-    return _figures(num_rows, seconds, memory) | {"examples_kept": info["examples_kept"]}
+    return {"seconds": seconds, "examples_kept": info["examples_kept"]}
 
 
 def _bare(config: Config, num_rows: int) -> dict[str, float]:
     """Row groups over a pool: decode both photos and the mask, resize, encode; nothing checked or kept."""
     started = time.perf_counter()
-    with PeakMemory() as memory, multiprocessing.Pool(config.num_processes) as pool:
+    with multiprocessing.Pool(config.num_processes) as pool:
         jobs = list(_row_groups(_shards(config, num_rows), config.resolution))
         total = sum(pool.imap_unordered(_one_group, jobs))
     assert total == num_rows
-    return _figures(num_rows, time.perf_counter() - started, memory)
+    return {"seconds": time.perf_counter() - started}
 
 
-def _figures(num_rows: int, seconds: float, memory: PeakMemory) -> dict[str, float]:
-    return {
-        "seconds": round(seconds, 1),
-        "rows_per_second": round(num_rows / seconds, 1),
-        "peak_gib": round(memory.peak_bytes / 2**30, 2),
-    }
+_RUNS = {"memory": _memory, "ours": _ours, "bare": _bare}
 
 
 def _row_groups(shards: Path, resolution: int) -> Iterator[tuple[Path, Path, int, int]]:
