@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from textremove.cli import main
 from textremove.images import encode_mask
 from textremove.pipe.scene_rows import figure_one_scene
 
@@ -60,26 +61,56 @@ def test_a_mask_of_one_s_own_needs_no_prompt(photo: Path, tmp_path: Path) -> Non
     assert out.is_file()
 
 
-def test_mistakes_are_one_line_and_leave_nothing(photo: Path, tmp_path: Path) -> None:
-    note = tmp_path / "note.txt"
-    note.write_text("not a photo")
+def test_a_mistake_is_all_that_the_process_says(tmp_path: Path) -> None:
+    done = _textremove("remove", tmp_path / "gone.jpg", "ball", "--out", tmp_path / "clean.png")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "gone.jpg: cannot be read" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "words"),
+    [
+        ("  ", [], "the prompt is empty"),
+        ("ball", ["--segmenter", "huge"], "unknown segmenter 'huge'"),
+        ("ball", ["--inpainter", "magic"], "unknown inpainter 'magic'"),
+        ("ball", ["--inpainter", "telea", "--adapter", "."], "leave the adapter out"),
+        ("ball", ["--inpainter", "telea", "--samples", "3"], "fills the same with every seed"),
+        ("ball", ["--attempts", "99"], "--attempts must lie in [1, 8], not 99"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    photo: Path,
+    prompt: str,
+    options: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     out = tmp_path / "clean.png"
-    for arguments, words in (
-        (("remove", tmp_path / "gone.jpg", "ball"), "gone.jpg: cannot be read"),
-        (("remove", note, "ball"), "not an image"),
-        (("remove", photo, "  "), "the prompt is empty"),
-        (("remove", photo, "ball", "--segmenter", "huge"), "unknown segmenter 'huge'"),
-        (("remove", photo, "ball", "--inpainter", "magic"), "unknown inpainter 'magic'"),
-        (("remove", photo, "ball", "--inpainter", "telea", "--adapter", tmp_path), "leave the adapter out"),
-        (
-            ("remove", photo, "ball", "--inpainter", "telea", "--samples", "3"),
-            "fills the same with every seed",
-        ),
-        (("remove", photo, "ball", "--attempts", "99"), "--attempts must lie in [1, 8], not 99"),
-    ):
-        done = _textremove(*arguments, "--out", out)
-        assert done.returncode == 2, (arguments, done.stderr)
-        assert done.stderr.startswith("error: "), done.stderr
-        assert words in done.stderr
-        assert done.stderr.count("\n") == 1
-        assert not out.exists()
+    _complaint(["remove", str(photo), prompt, *options, "--out", str(out)], words, monkeypatch, capsys)
+    assert not out.exists()
+
+
+def test_what_is_no_photo_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note, out = tmp_path / "note.txt", tmp_path / "clean.png"
+    note.write_text("not a photo")
+    _complaint(["remove", str(note), "ball", "--out", str(out)], "not an image", monkeypatch, capsys)
+    assert not out.exists()
+
+
+def _complaint(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["textremove", *arguments])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    said = capsys.readouterr().err
+    assert exit.value.code == 2, said
+    assert said.startswith("error: ")
+    assert words in said
+    assert said.count("\n") == 1

@@ -22,6 +22,7 @@ from textremove.inpaint.metrics import pooled_psnr
 from textremove.inpaint.objective import InpaintTrainConfig
 from textremove.inpaint.perceptual import ALEXNET, INCEPTION
 from textremove.onray.evaluate import EvaluateJob, evaluate
+from textremove.onray.evaluation import Evaluation
 from textremove.onray.finetune_inpainter import InpainterJob, finetune_inpainter
 from textremove.onray.registry import PromoteJob, promote, registered_folder
 from textremove.onray.squares import to_square
@@ -229,51 +230,58 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
     assert read_manifest(champion) == read_manifest(trained.out)
 
 
+@pytest.fixture(scope="module")
+def with_networks(
+    prepared_scenes: Path, plain_models: PlainModels, tmp_path_factory: pytest.TempPathFactory
+) -> Evaluation:
+    """An evaluation of four examples, with the networks of the perceptual scores (random weights)."""
+    folder = tmp_path_factory.mktemp("networks")
+    (folder / "checkpoints").mkdir()
+    for file, network in (
+        (ALEXNET, torchvision.models.alexnet(weights=None)),
+        (INCEPTION, torchvision.models.inception_v3(weights=None, init_weights=False)),
+    ):
+        torch.save(network.state_dict(), folder / file)
+    job = EvaluateJob(
+        data=str(prepared_scenes),
+        out=folder / "out",
+        segmenter=(plain_models.segmenter,),
+        base=plain_models.inpainter,
+        variants=("telea", "navier-stokes"),
+        torch_cache=str(folder),
+        limit=4,
+        tracking=NOWHERE,
+    )
+    return evaluate(job, say=lambda line: None)
+
+
+def test_local_fid_is_of_all_examples_and_where_its_network_is(with_networks: Evaluation) -> None:
+    for scores in with_networks.inpaint.models.values():
+        assert scores["local_fid"].mean > 0
+        assert (scores["local_fid"].num_rows, scores["local_fid"].low) == (4, None)
+        assert scores["lpips"].mean > 0
+    html = (with_networks.out / "evaluation.html").read_text("utf-8")
+    assert html.count("local FID") == 1  # a column; its absence is not excused
+
+
 def test_a_limit_takes_the_same_examples_every_time(
-    prepared_scenes: Path, plain_models: PlainModels, tmp_path: Path
+    with_networks: Evaluation, prepared_scenes: Path, plain_models: PlainModels, tmp_path: Path
 ) -> None:
     job = EvaluateJob(
         data=str(prepared_scenes),
-        out=tmp_path / "one",
+        out=tmp_path / "again",
         segmenter=(plain_models.segmenter,),
         base="",
         limit=4,
         num_actors=1,
         tracking=NOWHERE,
     )
-    rows = []
-    for out in (tmp_path / "one", tmp_path / "two"):
-        evaluate(replace(job, out=out), say=lambda line: None)
-        rows.append(pq.read_table(out / "segment.parquet").drop(["seconds"]).to_pylist())
-    assert rows[0] == rows[1]
-    assert len({row["example_id"] for row in rows[0]}) == 4
-    ordered = [row["example_id"] for row in islice(prepared_rows(prepared_scenes, split="test"), 4)]
-    assert {row["example_id"] for row in rows[0]} != set(ordered)  # a sample, not the first photos
-
-
-def test_local_fid_is_of_all_examples_and_where_its_network_is(
-    prepared_scenes: Path, plain_models: PlainModels, tmp_path: Path
-) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    for file, network in (
-        (ALEXNET, torchvision.models.alexnet(weights=None)),
-        (INCEPTION, torchvision.models.inception_v3(weights=None, init_weights=False)),
-    ):
-        torch.save(network.state_dict(), tmp_path / file)
-    job = EvaluateJob(
-        data=str(prepared_scenes),
-        out=tmp_path / "out",
-        segmenter=(),
-        base=plain_models.inpainter,
-        variants=("telea", "navier-stokes"),
-        torch_cache=str(tmp_path),
-        limit=4,
-        tracking=NOWHERE,
+    evaluate(job, say=lambda line: None)
+    rows, again = (
+        pq.read_table(out / "segment.parquet").drop(["seconds"]).to_pylist()
+        for out in (with_networks.out, job.out)
     )
-    result = evaluate(job, say=lambda line: None)
-    for scores in result.inpaint.models.values():
-        assert scores["local_fid"].mean > 0
-        assert (scores["local_fid"].num_rows, scores["local_fid"].low) == (4, None)
-        assert scores["lpips"].mean > 0
-    html = (result.out / "evaluation.html").read_text("utf-8")
-    assert html.count("local FID") == 1  # a column; its absence is not excused
+    assert rows == again
+    assert len({row["example_id"] for row in rows}) == 4
+    ordered = [row["example_id"] for row in islice(prepared_rows(prepared_scenes, split="test"), 4)]
+    assert {row["example_id"] for row in rows} != set(ordered)  # a sample, not the first photos
