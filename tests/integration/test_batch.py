@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray.data
 from PIL import Image
 
 from textremove.attempts import RemovalConfig
@@ -129,12 +132,22 @@ def test_pixels_do_not_depend_on_batch_order_or_actors(ray_session, plain_models
     assert digests("two", batch_size=1, inpaint_actors=2) == one
 
 
-def test_prepared_split_with_its_own_masks(ray_session, prepared_scenes, tmp_path):
+def test_prepared_split_with_its_own_masks(ray_session, prepared_scenes, tmp_path, monkeypatch):
     config = BatchConfig(
         inputs=prepared_scenes, out=tmp_path / "out", split="test", masks=True, inpainter="telea"
     )
     remover = load_remover("tiny", "telea")
+    handed_on: list[int] = []
+    iter_batches = ray.data.Dataset.iter_batches
+
+    def counted(dataset: ray.data.Dataset, **given: object) -> Iterator[pa.Table]:
+        for batch in iter_batches(dataset, **given):
+            handed_on.append(batch.num_rows)
+            yield batch
+
+    monkeypatch.setattr(ray.data.Dataset, "iter_batches", counted)
     result = run_batch(config, progress=lambda line: None)
+    assert max(handed_on) <= config.batch_size  # or a slow model's results come hours late, and all at once
     rows = rows_of(result.manifest)
     examples = list(prepared_rows(prepared_scenes, split="test"))
     assert set(rows) == {example["example_id"] for example in examples}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -82,3 +83,17 @@ def test_one_and_two_workers_are_fed_the_same_batches(prepared_scenes: Path, ord
     assert {row for rows in global_batches([whole]) for row in rows} == {
         row for rows in alone for row in rows
     }
+
+
+def test_training_may_pause_for_longer_than_a_standstill(
+    order: Order, prepared_scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does to validate; meanwhile all queues are full, and nothing moves."""
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "execution_no_progress_timeout_s", 2)
+    squares = StreamedSquares(data=str(prepared_scenes), side=256, order=order)
+    batches = squares.batches(Place(rank=0, size=1), epochs=range(1, 100))
+    next(batches)
+    time.sleep(12)
+    for _ in range(200):  # more than was read ahead
+        next(batches)
+    batches.close()

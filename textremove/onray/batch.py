@@ -29,7 +29,7 @@ from textremove.onray.batch_actors import InpaintActor, SegmentActor
 from textremove.onray.batch_inputs import BatchInput, BatchPlan, plan_inputs
 from textremove.onray.batch_store import BatchStore
 from textremove.onray.cluster import connect
-from textremove.onray.datasets import read_prepared
+from textremove.onray.datasets import in_small_blocks, read_prepared
 from textremove.onray.models import absolute
 from textremove.presets import check_models, shipped
 from textremove.schema import MANIFEST_SCHEMA, SCHEMA_VERSION
@@ -227,7 +227,8 @@ def _finished_rows(config: BatchConfig, plan: BatchPlan, todo: list[BatchInput])
     rows = _tasks(rows, size, stages.read)
     if config.masks:
         rows = _tasks(rows, size, stages.take_masks)
-    else:
+    rows = in_small_blocks(rows, size)
+    if not config.masks:
         rows = rows.map_batches(
             SegmentActor,
             fn_constructor_args=(absolute(config.segmenter), _device(config)),

@@ -17,7 +17,7 @@ from textremove.errors import ConfigError
 from textremove.groups import COMPOUND, SIMPLE
 from textremove.images import decode_image, decode_mask
 from textremove.inpaint.frechet import LocalFid
-from textremove.onray.datasets import read_prepared
+from textremove.onray.datasets import in_small_blocks, read_prepared
 from textremove.onray.evaluation import Rows
 from textremove.onray.progress import Say
 from textremove.onray.scorer import Scorer, ScorerConfig, Shower
@@ -30,6 +30,8 @@ from textremove.scores import Row, extremes
 
 _CASES_OF_A_KIND = 4
 _SAY_EVERY_SECONDS = 15.0
+_ROWS_PER_BLOCK = 4
+_STALL_SECONDS = 3600  # for so many examples, by a dozen ways of filling at full size on a CPU
 _COMPOUND = {word: shape.compound for name, shape in SHAPES.items() for word in (name, shape.plural)}
 
 
@@ -160,10 +162,13 @@ def _mapped(
 ) -> ray.data.Dataset:
     """Some examples of the split through actors that have the models."""
     examples = read_prepared(scoring.data, split=scoring.split, num_blocks=max(4, 2 * num_actors))
-    return examples.filter(expr=col("example_id").is_in(sorted(ids))).map(
+    chosen = examples.filter(expr=col("example_id").is_in(sorted(ids)))
+    mapped = in_small_blocks(chosen, _ROWS_PER_BLOCK).map(
         mapper,
         fn_constructor_args=arguments,
         compute=ray.data.ActorPoolStrategy(size=num_actors),
         num_cpus=cpus_per_worker(num_actors, ray.cluster_resources().get("CPU", 0.0)),
         num_gpus=1 if scoring.config.gpu else 0,
     )
+    mapped.context.execution_no_progress_timeout_s = _STALL_SECONDS
+    return mapped
