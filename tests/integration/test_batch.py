@@ -167,3 +167,16 @@ def test_a_model_that_is_not_there_is_one_line(ray_session, prepared_scenes, tmp
     )
     with pytest.raises(ConfigError, match="^unknown segmenter 'tinny'[^\n]*$"):
         run_batch(config, progress=lambda line: None)
+
+
+def test_a_standstill_is_one_line_that_says_what_to_do(ray_session, prepared_scenes, tmp_path):
+    config = BatchConfig(
+        inputs=prepared_scenes,
+        out=tmp_path / "out",
+        split="test",
+        masks=True,
+        inpainter="telea",
+        stall_timeout_s=1,  # the actor takes longer to start
+    )
+    with pytest.raises(ConfigError, match="^nothing was done for 1 s; [^\n]*--stall-timeout-s[^\n]*$"):
+        run_batch(config, progress=lambda line: None)

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
+from ray.data.exceptions import ExecutionTimeoutError
 
 from textremove.attempts import RemovalConfig
 from textremove.checkpoint import MANIFEST_FILE as WEIGHTS_MANIFEST
@@ -251,11 +252,17 @@ def _finished_rows(config: BatchConfig, plan: BatchPlan, todo: list[BatchInput])
         **actors,
     )
     rows = _tasks(rows, size, stages.write, out=config.out.resolve())
-    for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for row in batch.to_pylist():
-            if row["failure"]:
-                raise ConfigError(row["failure"])
-            yield row
+    try:
+        for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for row in batch.to_pylist():
+                if row["failure"]:
+                    raise ConfigError(row["failure"])
+                yield row
+    except ExecutionTimeoutError:
+        raise ConfigError(
+            f"nothing was done for {config.stall_timeout_s} s; slow models need a larger --stall-timeout-s "
+            "or a smaller --batch-size. What was done is kept: the same command goes on"
+        ) from None
 
 
 def _source(config: BatchConfig, plan: BatchPlan, todo: list[BatchInput]) -> ray.data.Dataset:
