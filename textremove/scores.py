@@ -116,8 +116,8 @@ class Summary:
         """The same with one more score, which is no mean over rows and has no interval, by model."""
         models = dict(self.models)
         for model, value in values.items():
-            of_as_many = next(iter(models[model].values()))
-            models[model] = models[model] | {name: replace(of_as_many, mean=value, low=None, high=None)}
+            of_all = max(models[model].values(), key=lambda score: score.num_rows)  # success is of fewer
+            models[model] = models[model] | {name: replace(of_all, mean=value, low=None, high=None)}
         return replace(self, models=models)
 
     def as_json(self) -> dict[str, Any]:
