@@ -62,8 +62,10 @@ def test_a_mask_of_one_s_own_needs_no_prompt(photo: Path, tmp_path: Path) -> Non
 
 
 def test_a_mistake_is_all_that_the_process_says(tmp_path: Path) -> None:
-    done = _textremove("remove", tmp_path / "gone.jpg", "ball", "--out", tmp_path / "clean.png")
+    out = tmp_path / "clean.png"
+    done = _textremove("remove", tmp_path / "gone.jpg", "ball", "--out", out)
     assert done.returncode == 2
+    assert not out.exists()
     assert done.stderr.startswith("error: ")
     assert "gone.jpg: cannot be read" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -225,11 +225,10 @@ def _finished_rows(config: BatchConfig, plan: BatchPlan, todo: list[BatchInput])
     rows = _source(config, plan, todo)
     rows.context.execution_no_progress_timeout_s = config.stall_timeout_s
     size, actors = config.batch_size, _actor_options(config)
-    rows = _tasks(rows, size, stages.read)
+    rows = in_small_blocks(_tasks(rows, size, stages.read), size)
     if config.masks:
         rows = _tasks(rows, size, stages.take_masks)
-    rows = in_small_blocks(rows, size)
-    if not config.masks:
+    else:
         rows = rows.map_batches(
             SegmentActor,
             fn_constructor_args=(absolute(config.segmenter), _device(config)),

@@ -26,6 +26,12 @@ _DATA_SETTINGS: dict[str, object] = {
     "execution_no_progress_timeout_s": 300,
     "enable_progress_bars": False,
 }
+PATIENCE_SECONDS = 6 * 3600
+"""How long a stage that runs models, or a stream that training takes from, may hand nothing on instead.
+
+Ray Data looks at its queues alone: a large model on a CPU or a pause to validate is a standstill to it.
+"""
+
 _MAX_OBJECT_STORE = 4 * 2**30
 _MIN_OBJECT_STORE = 128 * 2**20
 

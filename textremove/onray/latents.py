@@ -23,6 +23,7 @@ import torch
 from textremove.errors import ConfigError, DatasetError, UserError
 from textremove.inpaint.holes import HoleConfig
 from textremove.inpaint.latents import LatentBatch, LatentEncoder, load_encoder
+from textremove.onray.cluster import PATIENCE_SECONDS
 from textremove.onray.inpainter_squares import training_square
 from textremove.onray.progress import Say
 from textremove.onray.row_files import Piece, RowFiles
@@ -31,7 +32,6 @@ from textremove.storage import Store, absolute, open_store
 LATENT_COLUMNS = ("truth", "masked", "mask")
 _SETTINGS_FILE = "latents.json"
 _FORMAT = 1
-_STALL_SECONDS = 3600  # a piece has 64 examples, and a full-size VAE on a CPU takes seconds for each
 _FIRST_EPOCH = 1  # where holes are drawn, a cache keeps those of the first epoch
 
 
@@ -148,7 +148,7 @@ def _encode(job: EncodeJob, store: Store, pieces: list[Piece], *, num_kept: int,
         num_cpus=job.cpus,
         num_gpus=1 if job.gpu else None,
     )
-    answers.context.execution_no_progress_timeout_s = _STALL_SECONDS
+    answers.context.execution_no_progress_timeout_s = PATIENCE_SECONDS
     examples, num_bytes = 0, 0
     for answer in answers.iter_rows():
         if answer["error"]:

@@ -17,6 +17,7 @@ from textremove.errors import ConfigError
 from textremove.groups import COMPOUND, SIMPLE
 from textremove.images import decode_image, decode_mask
 from textremove.inpaint.frechet import LocalFid
+from textremove.onray.cluster import PATIENCE_SECONDS
 from textremove.onray.datasets import in_small_blocks, read_prepared
 from textremove.onray.evaluation import Rows
 from textremove.onray.progress import Say
@@ -31,7 +32,6 @@ from textremove.scores import Row, extremes
 _CASES_OF_A_KIND = 4
 _SAY_EVERY_SECONDS = 15.0
 _ROWS_PER_BLOCK = 4
-_STALL_SECONDS = 3600  # for so many examples, by a dozen ways of filling at full size on a CPU
 _COMPOUND = {word: shape.compound for name, shape in SHAPES.items() for word in (name, shape.plural)}
 
 
@@ -170,5 +170,5 @@ def _mapped(
         num_cpus=cpus_per_worker(num_actors, ray.cluster_resources().get("CPU", 0.0)),
         num_gpus=1 if scoring.config.gpu else 0,
     )
-    mapped.context.execution_no_progress_timeout_s = _STALL_SECONDS
+    mapped.context.execution_no_progress_timeout_s = PATIENCE_SECONDS
     return mapped

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 
+from textremove.onray.cluster import PATIENCE_SECONDS
 from textremove.onray.row_files import PIECE, RowFiles
 
 _WINDOW = 8 * PIECE  # rows that are mixed with each other: some 50 MB as files
@@ -23,7 +24,6 @@ _WINDOW = 8 * PIECE  # rows that are mixed with each other: some 50 MB as files
 # two slots then had one process decode: it shares slots out among its stages, and decoding takes whole ones.
 _READING = 4
 _SLOTS = 0
-_IDLE_SECONDS = 6 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +103,7 @@ class WindowReader:
             num_cpus=_SLOTS,
         )
         rows.context.execution_options.preserve_order = True
-        # Nothing moves here while training validates, which over many rows takes long, or takes long steps.
-        rows.context.execution_no_progress_timeout_s = _IDLE_SECONDS
+        rows.context.execution_no_progress_timeout_s = PATIENCE_SECONDS
         return rows
 
 
