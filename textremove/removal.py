@@ -26,7 +26,9 @@ from textremove.attempts import (
 from textremove.errors import ConfigError, PromptError
 from textremove.inpaint.blend import match_surroundings
 from textremove.inpaint.crop import FillConfig, cut_image, cut_mask, open_holes, paste
+from textremove.inpaint.exemplars import rebuild
 from textremove.inpaint.protocol import Inpainter
+from textremove.inpaint.window import Window
 from textremove.segment.protocol import Segmentation, Segmenter
 
 _COMMAND = re.compile(r"^(?:please )?(?:remove|erase|delete) ")
@@ -108,9 +110,11 @@ def fill_holes(
 ) -> list[np.ndarray]:
     """Fills the masked part of photos of any size.
 
-    Each hole is cut out in a square with context, filled at the inpainter's resolution, matched in colour
-    to its surroundings and pasted back with a feathered edge; parts of a mask that lie far apart each in a
-    square of their own. Outside the feathered mask every pixel is the input's, bit for bit.
+    Each hole is cut out in a square with context, filled at the inpainter's resolution (at the photo's own
+    where that is less and the inpainter takes any), matched in colour to its surroundings and pasted back
+    with a feathered edge; parts of a mask that lie far apart each in a square of their own. A filling without
+    texture is rebuilt from patches of the photo. Outside the feathered mask every pixel is the input's, bit
+    for bit.
 
     Args:
         inpainter: Fills the squares.
@@ -138,14 +142,19 @@ def fill_holes(
         if mask.any()
         for hole in open_holes(mask, resolution=size, config=config)
     ]
-    squares = [cut_image(images[k], hole.window, size) for k, hole in holes]
-    square_masks = [cut_mask(hole.hidden, hole.window, size) for _, hole in holes]
+
+    def side(window: Window) -> int:
+        return min(size, window.side) if inpainter.multiple == 1 else size
+
+    squares = [cut_image(images[k], hole.window, side(hole.window)) for k, hole in holes]
+    square_masks = [cut_mask(hole.hidden, hole.window, side(hole.window)) for _, hole in holes]
     filled = inpainter.inpaint(squares, square_masks, [seeds[k] for k, _ in holes])
     if config.match_colours:
         filled = list(map(match_surroundings, filled, squares, square_masks))
     results = [image.copy() for image in images]
+    drafts = config.exemplars == "always" or (config.exemplars == "auto" and not inpainter.textured)
     for (k, hole), square in zip(holes, filled, strict=True):
-        paste(results[k], square, hole.mask, hole.window, hole.feather)
+        paste(results[k], square, hole, finish=rebuild if drafts else None)
     return results
 
 

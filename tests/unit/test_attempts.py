@@ -66,6 +66,7 @@ class PaintSeed:
 
     resolution = 64
     multiple = 1
+    textured = True
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []

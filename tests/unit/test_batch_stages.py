@@ -32,6 +32,7 @@ class SeedInpainter:
 
     resolution = 32
     multiple = 1
+    textured = True
 
     def inpaint(self, images, masks, seeds):
         return [

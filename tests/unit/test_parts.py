@@ -57,6 +57,7 @@ class Recorder:
 
     resolution = 64
     multiple = 1
+    textured = True
 
     def __init__(self) -> None:
         self.masks: list[np.ndarray] = []

@@ -23,6 +23,7 @@ class PaintItRed:
 
     resolution = 64
     multiple = 8
+    textured = True
 
     def inpaint(
         self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], seeds: Sequence[int]

@@ -18,7 +18,8 @@ class OffColour:
     """Knows the ground, and gives the square back in colours a lossy VAE would: shifted, less contrast."""
 
     resolution = 128
-    multiple = 1
+    multiple = 8
+    textured = True
 
     def __init__(self, ground: np.ndarray) -> None:
         self.ground = ground
@@ -26,8 +27,8 @@ class OffColour:
     def inpaint(
         self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], seeds: Sequence[int]
     ) -> list[np.ndarray]:
-        size = (self.resolution, self.resolution)
-        shown = cv2.resize(self.ground, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        height, width = images[0].shape[:2]
+        shown = cv2.resize(self.ground, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
         shifted = shown * (0.93, 1.05, 0.97) + (9, -7, 4)
         return [np.clip(np.rint(shifted), 0, 255).astype(np.uint8) for _ in images]
 

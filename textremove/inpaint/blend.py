@@ -60,11 +60,11 @@ def _step_at_the_rim(
         nought but along the inside of the edge.
     """
     inner_HW = _band(1 - known_HW, 0)
-    outside_HWC, near_HW = _mean_nearby(photo_HWC, _band(known_HW, 0))
-    further_HWC, further_near_HW = _mean_nearby(photo_HWC, _band(known_HW, 1))
+    outside_HWC, near_HW = mean_nearby(photo_HWC, _band(known_HW, 0))
+    further_HWC, further_near_HW = mean_nearby(photo_HWC, _band(known_HW, 1))
     is_wide_HW1 = further_near_HW[..., None] > _NOTHING  # a narrow margin has no slope
     slope_HWC = np.where(is_wide_HW1, outside_HWC - further_HWC, 0)
-    inside_HWC, _ = _mean_nearby(filled_HWC, inner_HW)
+    inside_HWC, _ = mean_nearby(filled_HWC, inner_HW)
     step_HWC = outside_HWC + slope_HWC - inside_HWC
     largest_HW = np.abs(step_HWC).max(axis=2)
     trust_HW = inner_HW * (near_HW > 0.02) / (1 + np.square(largest_HW / _EDGE_LEVELS))
@@ -77,7 +77,7 @@ def _band(area_HW: np.ndarray, number: int) -> np.ndarray:
     return ((distance_HW > number * RIM) & (distance_HW <= (number + 1) * RIM)).astype(np.float32)
 
 
-def _mean_nearby(values_HWC: np.ndarray, where_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_nearby(values_HWC: np.ndarray, where_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean of what lies in an area near each pixel, and which share of what is near it is of the area."""
     near_HW = cv2.GaussianBlur(where_HW, (0, 0), _SIGMA)
     sum_HWC = cv2.GaussianBlur(values_HWC * where_HW[..., None], (0, 0), _SIGMA)

@@ -26,6 +26,7 @@ class ClassicalInpainter:
 
     resolution = 512
     multiple = 1
+    textured = False
 
     def __init__(self, method: str = "telea", *, radius: float = 5.0) -> None:
         if method not in METHODS:

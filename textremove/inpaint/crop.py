@@ -6,6 +6,7 @@ for bit, whatever a lossy VAE does to the rest of the square.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -30,6 +31,8 @@ class FillConfig:
         feather: Width of the soft edge outside the grown mask.
         match_colours: Whether the filling's colours are shifted to those around the hole.
         shape: Whether a hole is the mask as it is, or the box around each of its far-apart parts.
+        exemplars: Whether fillings are rebuilt from patches of the photo: "auto" does it for inpainters that
+            paint no texture of their own.
 
     Raises:
         ConfigError: A number out of range.
@@ -40,6 +43,7 @@ class FillConfig:
     feather: float = 0.02
     match_colours: bool = True
     shape: Literal["mask", "box"] = "mask"
+    exemplars: Literal["auto", "always", "never"] = "auto"
 
     def __post_init__(self) -> None:
         if not 1 <= self.context <= 10:
@@ -49,6 +53,8 @@ class FillConfig:
                 raise ConfigError(f"--{name} must lie in [0, 0.5], not {getattr(self, name)}")
         if self.shape not in ("mask", "box"):
             raise ConfigError(f"--shape must be mask or box, not {self.shape!r}")
+        if self.exemplars not in ("auto", "always", "never"):
+            raise ConfigError(f"--exemplars must be auto, always or never, not {self.exemplars!r}")
 
 
 def _cut(array: np.ndarray, window: Window) -> np.ndarray:
@@ -84,27 +90,6 @@ def feathered_alpha(mask: np.ndarray, feather: float) -> np.ndarray:
     return np.clip(1 - distance / (feather + 1), 0, 1).astype(np.float32)
 
 
-def paste(image: np.ndarray, filled: np.ndarray, mask: np.ndarray, window: Window, feather: float) -> None:
-    """Pastes a filled square into a photo.
-
-    Args:
-        image: RGB uint8 (height, width, 3); changed.
-        filled: RGB uint8, the square at the model's size.
-        mask: uint8 (height, width), the grown mask.
-        window: Where the square came from.
-        feather: Width of the soft edge in pixels.
-    """
-    height, width = image.shape[:2]
-    square = resize_image(filled, (window.side, window.side))
-    y0, x0 = max(window.top, 0), max(window.left, 0)
-    y1, x1 = min(window.top + window.side, height), min(window.left + window.side, width)
-    fill = square[y0 - window.top : y1 - window.top, x0 - window.left : x1 - window.left].astype(np.float32)
-    alpha = feathered_alpha(mask[y0:y1, x0:x1], feather)[..., None]
-    region = image[y0:y1, x0:x1]
-    mixed = np.rint(alpha * fill + (1 - alpha) * region)
-    region[:] = np.where(alpha > 0, mixed, region).astype(np.uint8)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Hole:
     """A hole cut out for filling.
@@ -120,6 +105,36 @@ class Hole:
     mask: np.ndarray
     hidden: np.ndarray
     feather: float
+
+
+def paste(
+    image: np.ndarray,
+    filled: np.ndarray,
+    hole: Hole,
+    *,
+    finish: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> None:
+    """Pastes a filled square into a photo.
+
+    Args:
+        image: RGB uint8 (height, width, 3); changed.
+        filled: RGB uint8, the square at the inpainter's size.
+        hole: Where it came from.
+        finish: Called with what lies within the photo, at the photo's own size: the filling, the photo and
+            what is hidden of it. Gives the filling to paste instead.
+    """
+    height, width = image.shape[:2]
+    window = hole.window
+    square = resize_image(filled, (window.side, window.side))
+    y0, x0 = max(window.top, 0), max(window.left, 0)
+    y1, x1 = min(window.top + window.side, height), min(window.left + window.side, width)
+    fill = square[y0 - window.top : y1 - window.top, x0 - window.left : x1 - window.left]
+    region = image[y0:y1, x0:x1]
+    if finish is not None:
+        fill = finish(fill, region, hole.hidden[y0:y1, x0:x1])
+    alpha = feathered_alpha(hole.mask[y0:y1, x0:x1], hole.feather)[..., None]
+    mixed = np.rint(alpha * fill.astype(np.float32) + (1 - alpha) * region)
+    region[:] = np.where(alpha > 0, mixed, region).astype(np.uint8)
 
 
 def open_hole(mask: np.ndarray, *, resolution: int, config: FillConfig) -> Hole:

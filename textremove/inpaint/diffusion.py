@@ -21,6 +21,9 @@ from textremove.inpaint.lora import choose_lora, load_lora
 from textremove.inpaint.options import BASE, DiffusionOptions, check_adapter_names
 from textremove.inpaint.redirect import Redirection
 
+LEAST_TEXTURED = 256
+"""Resolution in pixels from which a base is taken to paint texture; SD inpainting bases have 512 and more."""
+
 
 class DiffusionInpainter:
     """Fills holes by denoising them. Implements Inpainter.
@@ -67,6 +70,7 @@ class DiffusionInpainter:
         self.resolution: int = (
             -(-unet.sample_size * pipeline.vae_scale_factor // self.multiple) * self.multiple
         )
+        self.textured: bool = self.resolution >= LEAST_TEXTURED
         self.adapters: tuple[str, ...] = tuple(getattr(pipeline.unet, "peft_config", ()))
         self._adapter = self.adapters[0] if self.adapters else BASE
         self._one_at_a_time = threading.Lock()  # the adapter is a state of the UNet

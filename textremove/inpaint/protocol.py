@@ -13,11 +13,15 @@ class Inpainter(Protocol):
 
     Attributes:
         resolution: Side in pixels of the square crops it works on best.
-        multiple: Crop sides must be a multiple of this many pixels.
+        multiple: Crop sides must be a multiple of this many pixels. With 1, those of photos smaller than
+            `resolution` come as they are, in sizes of their own.
+        textured: Whether its fillings are as sharp as photos. Those of an inpainter that is not are drafts,
+            which `textremove.inpaint.exemplars` rebuilds.
     """
 
     resolution: int
     multiple: int
+    textured: bool
 
     def inpaint(
         self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], seeds: Sequence[int]
@@ -25,8 +29,8 @@ class Inpainter(Protocol):
         """Fills the masked part of each image.
 
         Args:
-            images: RGB uint8 (height, width, 3), all of one size.
-            masks: uint8 (height, width), 255 = fill, of the same size.
+            images: RGB uint8 (height, width, 3), all of one size unless `multiple` is 1.
+            masks: uint8 (height, width), 255 = fill, each the size of its image.
             seeds: One random seed per image.
 
         Returns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from textremove.attempts import RemovalConfig
 from textremove.errors import ConfigError
@@ -15,11 +15,13 @@ from textremove.presets import shipped
 LORA, BASE, CLASSICAL, OURS = "lora", "base", "telea", "ours"
 
 _ONCE = RemovalConfig(verify=False)
+_AS_PAINTED = FillConfig(exemplars="never")
+_REBUILT = FillConfig(exemplars="always")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One way of filling holes. What is not named is as it is by default, filled once, looked at by nobody.
+    """One way of filling holes: unless said, once, looked at by nobody, and left as it was painted.
 
     Attributes:
         about: What it is, for a person.
@@ -34,7 +36,7 @@ class Variant:
     method: str = "diffusion"
     adapted: bool = True
     options: DiffusionOptions = DiffusionOptions()
-    fill: FillConfig = FillConfig()
+    fill: FillConfig = _AS_PAINTED
     removal: RemovalConfig = _ONCE
 
 
@@ -55,15 +57,19 @@ VARIANTS: dict[str, Variant] = {
         options=DiffusionOptions(redirect=True, redirect_contrast=True, guidance_scale=16.0),
     ),
     "redirect": Variant(about="adapter, attention redirected", options=DiffusionOptions(redirect=True)),
-    "undilated": Variant(about="adapter, the mask not grown", fill=FillConfig(dilation=0.0)),
-    "box": Variant(about="adapter, the mask's box filled", fill=FillConfig(shape="box")),
+    "undilated": Variant(about="adapter, the mask not grown", fill=replace(_AS_PAINTED, dilation=0.0)),
+    "box": Variant(about="adapter, the mask's box filled", fill=replace(_AS_PAINTED, shape="box")),
     "samples": Variant(
         about="adapter, the most typical of four fillings", removal=RemovalConfig(verify=False, samples=4)
     ),
     "verify": Variant(
         about="adapter, looked at again, three attempts", removal=RemovalConfig(verify=True, attempts=3)
     ),
-    OURS: Variant(about="everything as it is by default", removal=RemovalConfig()),
+    "exemplars": Variant(about="adapter, rebuilt from patches of the photo", fill=_REBUILT),
+    "telea-exemplars": Variant(
+        about="OpenCV, Telea, rebuilt from patches of the photo", method=CLASSICAL, fill=_REBUILT
+    ),
+    OURS: Variant(about="everything as it is by default", fill=FillConfig(), removal=RemovalConfig()),
 }
 """By what each is called, in reading order. All but "base" have the adapter where there is one."""
 
