@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import cv2
 import numpy as np
@@ -43,7 +44,8 @@ _DRAFT_BLUR = 2.0  # a draft is about so sharp; what it is compared with is made
 _NEAR = 3  # being so many pixels away costs as much as one pixel of the patch being a level off
 _INWARDS = 1.3  # a patch counts for less by this factor with every pixel further in the hole
 _INVISIBLE = 4.0  # grey levels; up to about so many off, the draft is right: smooth where patches are not
-_CHUNK = 2048  # patches compared at once, to bound memory
+_COMPARED_AT_ONCE = 2048  # patches, to bound memory
+_COPIED_AT_ONCE = 1_000_000  # pixels, likewise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,20 +149,26 @@ def copied(photo: np.ndarray, offsets_HW2: np.ndarray) -> np.ndarray:
     small_height, small_width = offsets_HW2.shape[:2]
     scale = np.array([height / small_height, width / small_width])
     moved = cv2.dilate((offsets_HW2 != 0).any(axis=2).astype(np.uint8), np.ones((3, 3), np.uint8))
-    rows, columns = np.nonzero(cv2.resize(moved, (width, height), interpolation=cv2.INTER_NEAREST))
-    y, x = (rows + 0.5) / scale[0] - 0.5, (columns + 0.5) / scale[1] - 0.5
-    total = np.zeros((len(rows), 3))
-    for top in (0, 1):
-        for left in (0, 1):
+    moved_rows, moved_columns = np.nonzero(
+        cv2.resize(moved, (width, height), interpolation=cv2.INTER_NEAREST)
+    )
+    result = photo.copy()
+    for start in range(0, len(moved_rows), _COPIED_AT_ONCE):
+        rows = moved_rows[start : start + _COPIED_AT_ONCE]
+        columns = moved_columns[start : start + _COPIED_AT_ONCE]
+        y, x = (rows + 0.5) / scale[0] - 0.5, (columns + 0.5) / scale[1] - 0.5
+        total = np.zeros((len(rows), 3))
+        for top, left in product((0, 1), repeat=2):
             row, column = np.floor(y).astype(int) + top, np.floor(x).astype(int) + left
             weight = (1 - np.abs(y - row)) * (1 - np.abs(x - column))
             near = (np.clip(row, 0, small_height - 1), np.clip(column, 0, small_width - 1))
-            shift = scale * offsets_HW2[near]
-            source_row = np.clip(np.rint(rows + shift[:, 0]), 0, height - 1).astype(int)
-            source_column = np.clip(np.rint(columns + shift[:, 1]), 0, width - 1).astype(int)
-            total += weight[:, None] * photo[source_row, source_column]
-    result = photo.copy()
-    result[rows, columns] = np.rint(total)
+            shift = np.rint(scale * offsets_HW2[near]).astype(int)
+            source = (
+                np.clip(rows + shift[:, 0], 0, height - 1),
+                np.clip(columns + shift[:, 1], 0, width - 1),
+            )
+            total += weight[:, None] * photo[source]
+        result[rows, columns] = np.rint(total)
     return result
 
 
@@ -209,7 +217,7 @@ def _nearest(queries_FQ: Tensor, sources_FS: Tensor) -> tuple[Tensor, Tensor]:
     """Of each query, which source is nearest (the first of several) and the squared distance to it."""
     square_S = sources_FS.square().sum(0)
     nearest, distances = [], []
-    for chunk_FQ in queries_FQ.split(_CHUNK, dim=1):
+    for chunk_FQ in queries_FQ.split(_COMPARED_AT_ONCE, dim=1):
         distance_QS = torch.addmm(square_S, chunk_FQ.T, sources_FS, alpha=-2)
         distance_Q, nearest_Q = distance_QS.min(dim=1)
         nearest.append(nearest_Q)
@@ -218,13 +226,17 @@ def _nearest(queries_FQ: Tensor, sources_FS: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _settled(rebuilt: np.ndarray, draft: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Takes out what little patches of smooth ground are off, by the draft: none fits a ramp to the level."""
-    inside_HW1 = (mask > 0).astype(np.float32)[..., None]
-    wanted_HWC, _ = mean_nearby(draft.astype(np.float32), inside_HW1[..., 0])
-    is_HWC, _ = mean_nearby(rebuilt.astype(np.float32), inside_HW1[..., 0])
+    """Takes out what patches of smooth ground are off, by the draft: none fits a ramp to the level."""
+    left, top, width, height = cv2.boundingRect(mask)  # not the whole photo, which may be large
+    area = (slice(top, top + height), slice(left, left + width))
+    inside_HW = (mask[area] > 0).astype(np.float32)
+    wanted_HWC, _ = mean_nearby(draft[area].astype(np.float32), inside_HW)
+    is_HWC, _ = mean_nearby(rebuilt[area].astype(np.float32), inside_HW)
     off_HWC = wanted_HWC - is_HWC
-    trust_HW1 = inside_HW1 / (1 + np.square(np.abs(off_HWC).max(axis=2, keepdims=True) / _INVISIBLE))
-    return np.clip(np.rint(rebuilt + trust_HW1 * off_HWC), 0, 255).astype(np.uint8)
+    trust_HW = inside_HW / (1 + np.square(np.abs(off_HWC).max(axis=2) / _INVISIBLE))
+    result = rebuilt.copy()
+    result[area] = np.clip(np.rint(rebuilt[area] + trust_HW[..., None] * off_HWC), 0, 255)
+    return result
 
 
 def _centred(picture_HWC: np.ndarray) -> Tensor:
