@@ -138,6 +138,14 @@ def test_a_piece_that_is_copied_is_copied_bit_for_bit() -> None:
     assert np.array_equal(result[:, 60:], photo[:, 60:])
 
 
+def test_what_is_like_nothing_in_the_photo_stays_the_draft_s() -> None:
+    """Better a blur than a piece of something else."""
+    photo, mask = np.full((128, 128, 3), 30, np.uint8), round_hole(128)
+    photo[:, ::8] = 60
+    draft = np.where(mask[..., None] > 0, np.array([220, 200, 40], np.uint8), photo)
+    assert error(rebuild(draft, photo, mask), draft, mask) < 10
+
+
 class Blurry:
     """An inpainter whose fillings are the truth, blurred."""
 

@@ -44,6 +44,7 @@ _DRAFT_BLUR = 2.0  # a draft is about so sharp; what it is compared with is made
 _NEAR = 3  # being so many pixels away costs as much as one pixel of the patch being a level off
 _INWARDS = 1.3  # a patch counts for less by this factor with every pixel further in the hole
 _INVISIBLE = 4.0  # grey levels; up to about so many off, the draft is right: smooth where patches are not
+_UNLIKE = 50.0  # grey levels; about so many off, what was found is half the draft's and half its own
 _COMPARED_AT_ONCE = 2048  # patches, to bound memory
 _COPIED_AT_ONCE = 1_000_000  # pixels, likewise
 
@@ -226,16 +227,30 @@ def _nearest(queries_FQ: Tensor, sources_FS: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _settled(rebuilt: np.ndarray, draft: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Takes out what patches of smooth ground are off, by the draft: none fits a ramp to the level."""
+    """Lets the draft have its say, by how far off its colours are.
+
+    No small patch fits a ramp to the level: where the two hardly differ, the draft's colours are taken. And
+    where nothing in the photo is like the draft, what was found is a piece of something else: there it fades.
+    """
     left, top, width, height = cv2.boundingRect(mask)  # not the whole photo, which may be large
     area = (slice(top, top + height), slice(left, left + width))
-    inside_HW = (mask[area] > 0).astype(np.float32)
-    wanted_HWC, _ = mean_nearby(draft[area].astype(np.float32), inside_HW)
-    is_HWC, _ = mean_nearby(rebuilt[area].astype(np.float32), inside_HW)
-    off_HWC = wanted_HWC - is_HWC
-    trust_HW = inside_HW / (1 + np.square(np.abs(off_HWC).max(axis=2) / _INVISIBLE))
+    scale = min(1.0, FINEST / max(mask.shape))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+
+    def colours_hwC(picture: np.ndarray) -> np.ndarray:
+        small = cv2.resize(picture[area], size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        return mean_nearby(
+            small, cv2.resize(mask[area], size, interpolation=cv2.INTER_AREA) / np.float32(255)
+        )[0]
+
+    off_hwC = colours_hwC(draft) - colours_hwC(rebuilt)
+    most_hw1 = np.abs(off_hwC).max(axis=2, keepdims=True)
+    shift_HWC = cv2.resize(off_hwC / (1 + np.square(most_hw1 / _INVISIBLE)), (width, height))
+    faith_HW = cv2.resize(1 / (1 + (most_hw1 / _UNLIKE) ** 4), (width, height))
+    settled_HWC = draft[area] + faith_HW[..., None] * (rebuilt[area] + shift_HWC - draft[area])
     result = rebuilt.copy()
-    result[area] = np.clip(np.rint(rebuilt[area] + trust_HW[..., None] * off_HWC), 0, 255)
+    inside_HW1 = mask[area][..., None] > 0
+    result[area] = np.where(inside_HW1, np.clip(np.rint(settled_HWC), 0, 255), rebuilt[area])
     return result
 
 
