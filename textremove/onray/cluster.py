@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -32,6 +33,14 @@ PATIENCE_SECONDS = 6 * 3600
 Ray Data looks at its queues alone: a large model on a CPU or a pause to validate is a standstill to it.
 """
 
+_STATE_ADDRESS = "RAY_API_SERVER_ADDRESS"
+"""What tells Ray's own actors where to ask for the state of their cluster.
+
+Unset, they ask the cluster that `ray start` last wrote down on this machine, though it be another or long
+dead: then Ray Train's guard, which is to clean up after a killed training, holds up the end of every training
+by twelve seconds, or gives up as soon as it starts.
+"""
+
 _MAX_OBJECT_STORE = 4 * 2**30
 _MIN_OBJECT_STORE = 128 * 2**20
 
@@ -53,12 +62,16 @@ def connect(
         with _data_settings():
             yield
         return
+    state_address = os.environ.get(_STATE_ADDRESS)
     try:
         with _own_sigterm_handler():
             _start(address or os.environ.get("RAY_ADDRESS"), num_cpus, log_to_driver)
         with _data_settings():
             yield
     finally:
+        os.environ.pop(_STATE_ADDRESS, None)
+        if state_address is not None:
+            os.environ[_STATE_ADDRESS] = state_address
         # A second Ctrl-C must not leave half of Ray running.
         with _uninterrupted(), _unheard():
             ray.shutdown()
@@ -87,13 +100,22 @@ def _start(address: str | None, num_cpus: int | None, log_to_driver: bool) -> No
     os.environ.setdefault("RAY_worker_niceness", "0")
     # `uv run` must not make Ray rebuild an environment for every worker.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    port = _free_port()
+    os.environ[_STATE_ADDRESS] = f"http://127.0.0.1:{port}"
     ray.init(
         address="local",
+        dashboard_port=port,
         num_cpus=local_cpus(num_cpus),
         object_store_memory=object_store_bytes(memory=_memory(), shared_memory=_shared_memory()),
         logging_level=logging.ERROR,
         log_to_driver=log_to_driver,
     )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _memory() -> int:

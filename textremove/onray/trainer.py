@@ -121,6 +121,12 @@ class _Trainer(TorchTrainer):
                 ray.get(self._controller.abort.remote(), timeout=_ABORT_SECONDS)
 
 
+def _run(config: dict[str, Any]) -> None:
+    """Runs on every worker: gets the loop that it is to run, and runs it."""
+    loop, loop_config = ray.get(config["work"])
+    loop(loop_config)
+
+
 def fit(
     loop: Callable[[dict[str, Any]], None],
     loop_config: dict[str, Any],
@@ -148,9 +154,12 @@ def fit(
     threads = max(1, int(len(os.sched_getaffinity(0)) / max(num_workers, 1)))
     resources = {"CPU": cpus_per_worker(num_workers, total_cpus)} | ({"GPU": 1.0} if gpu else {})
     options = ray.data.ExecutionOptions(preserve_order=True)  # the same seed gives the same batches
+    # Ray Train's controller unpickles what it is given, which would take it ten seconds of imports; of a
+    # reference it knows nothing.
+    work = {"work": ray.put((loop, loop_config))} if num_workers else {}
     trainer = _Trainer(
-        loop,
-        train_loop_config=loop_config,
+        _run if num_workers else loop,
+        train_loop_config=work or loop_config,
         scaling_config=ScalingConfig(
             num_workers=num_workers,
             use_gpu=gpu,
