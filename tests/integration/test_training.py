@@ -171,6 +171,7 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
         base=plain_models.inpainter,
         adapter=str(adapter),
         num_steps=2,
+        variants=("lora", "base", "telea", "exemplars", "ours"),
         tracking=store,
     )
     result = evaluate(job, say=lambda line: None)
@@ -179,7 +180,7 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
         pq.read_table(result.out / name).to_pandas() for name in ("segment.parquet", "inpaint.parquet")
     )
     assert set(result.segmenters) == {"tiny", "segmenter", "location-prior"}
-    assert list(result.inpainters) == ["lora", "base", "telea", "ours"]
+    assert list(result.inpainters) == list(job.variants)
     for table, column, names in (
         (segment, "segmenter", result.segmenters),
         (inpaint, "inpainter", result.inpainters),
@@ -204,9 +205,9 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
     for name in result.inpainters:
         of_name = found[found.inpainter == name]
         assert result.inpainters[name]["success"] == pytest.approx(of_name.success.astype(float).mean())
-    ours, lora = (found[found.inpainter == name].set_index("example_id") for name in ("ours", "lora"))
-    assert (ours[lora.success.astype(bool)].attempts == 1).all()  # what is gone at once is not tried again
-    assert (ours[~lora.success.astype(bool)].attempts > 1).all()
+    ours, once = (found[found.inpainter == name].set_index("example_id") for name in ("ours", "exemplars"))
+    assert (ours[once.success.astype(bool)].attempts == 1).all()  # what is gone at once is not tried again
+    assert (ours[~once.success.astype(bool)].attempts > 1).all()
     metrics = json.loads((result.out / "metrics.json").read_text())
     assert metrics["num_examples"] == len(ids)
     estimate = metrics["statistics"]["segment"]["models"]["tiny"]["box_dice"]
