@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import httpx
 import ray
+
+from textremove.onray.cluster import free_port
 
 _START_SECONDS = 180.0
 _STOP_SECONDS = 60.0
@@ -34,7 +35,7 @@ def service(arguments: Sequence[str], *, log: Path) -> Iterator[str]:
     Raises:
         RuntimeError: It ended, or did not answer in time; the message has the end of what it printed.
     """
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "serve", "--port", str(port), *arguments]
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     with log.open("w") as output:
@@ -50,12 +51,6 @@ def service(arguments: Sequence[str], *, log: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

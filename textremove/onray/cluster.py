@@ -100,7 +100,7 @@ def _start(address: str | None, num_cpus: int | None, log_to_driver: bool) -> No
     os.environ.setdefault("RAY_worker_niceness", "0")
     # `uv run` must not make Ray rebuild an environment for every worker.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    port = _free_port()
+    port = free_port()
     os.environ[_STATE_ADDRESS] = f"http://127.0.0.1:{port}"
     ray.init(
         address="local",
@@ -112,7 +112,8 @@ def _start(address: str | None, num_cpus: int | None, log_to_driver: bool) -> No
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
