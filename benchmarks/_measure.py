@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import psutil
 
 from textremove.atomic import atomic_file
-from textremove.report.machine import describe_machine
+from textremove.report.machine import PACKAGES, describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -58,9 +59,19 @@ def _tree_bytes() -> int:
     return total
 
 
+def _is_installed(package: str) -> bool:
+    # A machine that is there for its GPU may have the checkout, and neither Ray nor MLflow.
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def write_result(name: str, result: Mapping[str, Any]) -> None:
     """Writes a benchmark's figures with the machine they were measured on, and prints them."""
-    whole = {**result, "machine": dict(describe_machine())}
+    packages = [name for name in PACKAGES if _is_installed(name)]
+    whole = {**result, "machine": dict(describe_machine(packages))}
     with atomic_file(RESULTS / f"{name}.json") as partial:
         partial.write_text(json.dumps(whole, indent=2) + "\n")
     print(json.dumps(whole, indent=2))
