@@ -20,6 +20,7 @@ from textremove.attempts import RemovalConfig
 from textremove.errors import ConfigError
 from textremove.images import decode_mask, decode_photo, encode_like, read_photo
 from textremove.onray.batch import BatchConfig, run_batch
+from textremove.onray.cluster import check_gpus
 from textremove.onray.stages import seed_of
 from textremove.pipe.prepared import prepared_rows
 from textremove.presets import load_inpainter, load_remover, load_segmenter
@@ -180,3 +181,14 @@ def test_a_standstill_is_one_line_that_says_what_to_do(ray_session, prepared_sce
     config = telea_batch(prepared_scenes, tmp_path / "out", stall_timeout_s=1)
     with pytest.raises(ConfigError, match="^nothing was done for 1 s; [^\n]*--stall-timeout-s[^\n]*$"):
         run_batch(config, progress=lambda line: None)
+
+
+def test_gpus_that_a_local_ray_lacks_are_told_at_once(ray_session, prepared_scenes, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    lack = "--gpus-per-actor needs 1.5 GPUs at once, and there are 0"
+    config = telea_batch(prepared_scenes, tmp_path / "out", gpus_per_actor=1.5)
+    with pytest.raises(ConfigError, match=f"^{lack}; [^\n]*$"):
+        run_batch(config, progress=lambda line: None)
+    lines = []
+    check_gpus(3, "ray://somewhere", flag="--gpus-per-actor", say=lines.append)  # a cluster may get more
+    assert lines == [lack.replace("1.5", "3") + ": waiting for the cluster to start more"]

@@ -29,7 +29,7 @@ from textremove.onray import stages
 from textremove.onray.batch_actors import InpaintActor, SegmentActor
 from textremove.onray.batch_inputs import BatchInput, BatchPlan, plan_inputs
 from textremove.onray.batch_store import BatchStore
-from textremove.onray.cluster import connect
+from textremove.onray.cluster import check_gpus, connect
 from textremove.onray.datasets import in_small_blocks, read_prepared
 from textremove.onray.models import absolute
 from textremove.presets import check_models, shipped
@@ -138,6 +138,10 @@ def run_batch(config: BatchConfig, *, progress: Callable[[str], None] = print) -
     try:
         if todo:
             with connect(config.address):
+                pools = 1 if config.masks else 2  # each needs an actor, or nothing ever comes out
+                check_gpus(
+                    pools * config.gpus_per_actor, config.address, flag="--gpus-per-actor", say=progress
+                )
                 _record(_finished_rows(config, plan, todo), store, len(todo), progress)
     finally:
         store.flush()

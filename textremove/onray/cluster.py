@@ -9,12 +9,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
 from ray.data import DataContext
+
+from textremove.errors import ConfigError
 
 MIN_LOCAL_CPUS = 4
 """Slots of a local Ray on a smaller machine. With two, the training workers or an actor pool take
@@ -75,6 +77,27 @@ def connect(
         # A second Ctrl-C must not leave half of Ray running.
         with _uninterrupted(), _unheard():
             ray.shutdown()
+
+
+def check_gpus(needed: float, address: str | None, *, flag: str, say: Callable[[str], None]) -> None:
+    """Says that GPUs are lacking, before somebody waits for them in vain.
+
+    Args:
+        needed: So many at once.
+        address: As `connect` was given it.
+        flag: What asks for them, for the message.
+        say: Takes a line for a person where there is a cluster, which may yet start the nodes.
+
+    Raises:
+        ConfigError: A local Ray has fewer.
+    """
+    there = ray.cluster_resources().get("GPU", 0)
+    if there >= needed:
+        return
+    lack = f"{flag} needs {needed:g} GPUs at once, and there are {there:g}"
+    if not (address or os.environ.get("RAY_ADDRESS")):
+        raise ConfigError(f"{lack}; ask for a smaller share of one, or for 0 to run on CPUs")
+    say(f"{lack}: waiting for the cluster to start more")
 
 
 def local_cpus(num_cpus: int | None = None) -> int:
