@@ -25,8 +25,9 @@ from textremove.attempts import (
 )
 from textremove.errors import ConfigError, PromptError
 from textremove.inpaint.blend import match_surroundings
-from textremove.inpaint.crop import FillConfig, cut_image, cut_mask, open_holes, paste
+from textremove.inpaint.crop import FillConfig, also_hide, cut_image, cut_mask, open_holes, paste
 from textremove.inpaint.exemplars import rebuild
+from textremove.inpaint.occluders import hide_occluders
 from textremove.inpaint.protocol import Inpainter
 from textremove.inpaint.window import Window
 from textremove.segment.protocol import Segmentation, Segmenter
@@ -113,7 +114,8 @@ def fill_holes(
     Each hole is cut out in a square with context, filled at the inpainter's resolution (at the photo's own
     where that is less and the inpainter takes any), matched in colour to its surroundings and pasted back
     with a feathered edge; parts of a mask that lie far apart each in a square of their own. A filling without
-    texture is rebuilt from patches of the photo. Outside the feathered mask every pixel is the input's, bit
+    texture is rebuilt from patches of the photo, and what stands in front of the object is no part of what is
+    continued. Outside the feathered mask every pixel is the input's, bit
     for bit.
 
     Args:
@@ -148,13 +150,21 @@ def fill_holes(
 
     squares = [cut_image(images[k], hole.window, side(hole.window)) for k, hole in holes]
     square_masks = [cut_mask(hole.hidden, hole.window, side(hole.window)) for _, hole in holes]
-    filled = inpainter.inpaint(squares, square_masks, [seeds[k] for k, _ in holes])
+    square_seeds = [seeds[k] for k, _ in holes]
+    if config.hides_occluders(inpainter):
+        whole = hide_occluders(inpainter, squares, square_masks, square_seeds)
+        holes = [
+            (k, hole if mask is before else also_hide(hole, mask))
+            for (k, hole), before, mask in zip(holes, square_masks, whole, strict=True)
+        ]
+        square_masks = whole
+    filled = inpainter.inpaint(squares, square_masks, square_seeds)
     if config.match_colours:
         filled = list(map(match_surroundings, filled, squares, square_masks))
     results = [image.copy() for image in images]
-    drafts = config.exemplars == "always" or (config.exemplars == "auto" and not inpainter.textured)
+    finish = rebuild if config.rebuilds(inpainter) else None
     for (k, hole), square in zip(holes, filled, strict=True):
-        paste(results[k], square, hole, finish=rebuild if drafts else None)
+        paste(results[k], square, hole, finish=finish)
     return results
 
 

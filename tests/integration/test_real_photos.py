@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,16 +23,15 @@ BAND = 6
 
 
 @pytest.fixture(scope="module")
-def photos(prepared_coco: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+def rows(prepared_coco: Path) -> list[dict[str, Any]]:
+    return [row for split in ("train", "val", "test") for row in prepared_rows(prepared_coco, split=split)]
+
+
+@pytest.fixture(scope="module")
+def photos(rows: list[dict[str, Any]]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Images and true masks, one of each photo."""
-    rows = {
-        row["photo_id"]: row
-        for split in ("train", "val", "test")
-        for row in prepared_rows(prepared_coco, split=split)
-    }
-    return [
-        (decode_image(row["image"]), decode_mask(row["mask"])) for _, row in sorted(rows.items())[:NUM_PHOTOS]
-    ]
+    by_photo = sorted({row["photo_id"]: row for row in rows}.items())[:NUM_PHOTOS]
+    return [(decode_image(row["image"]), decode_mask(row["mask"])) for _, row in by_photo]
 
 
 def _near(picture: np.ndarray, where: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,3 +76,20 @@ def test_twenty_removals(photos: list[tuple[np.ndarray, np.ndarray]], name: str,
     assert len(along_flat_edges) > 300
     # As painted, tiny has 4.8. The mean says little: a thing that touches the hole is a step, too.
     assert np.median(along_flat_edges) < most
+
+
+@pytest.mark.parametrize("name", ["telea", "tiny"])
+def test_behind_an_umbrella_is_sky_and_not_the_dress_of_who_holds_it(
+    rows: list[dict[str, Any]], name: str
+) -> None:
+    (row,) = (row for row in rows if row["prompt"] == "umbrella at the center")
+    image, mask = decode_image(row["image"]), decode_mask(row["mask"])
+    inside = cv2.erode(mask, np.ones((25, 25), np.uint8)) > 0
+    roughness = {}
+    for occluders in ("never", "auto"):
+        config = FillConfig(occluders=occluders)
+        result = fill_holes(load_inpainter(name), [image], [mask], [0], config)[0]
+        second_differences = cv2.Laplacian(result.astype(np.float32), cv2.CV_32F)
+        roughness[occluders] = np.abs(second_differences).max(axis=2)[inside].mean()
+    assert roughness["never"] > 20  # it is a dress of flowers
+    assert roughness["auto"] < 5

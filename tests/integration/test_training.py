@@ -171,7 +171,7 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
         base=plain_models.inpainter,
         adapter=str(adapter),
         num_steps=2,
-        variants=("lora", "base", "telea", "exemplars", "ours"),
+        variants=("lora", "base", "telea", "occluders", "ours"),
         tracking=store,
     )
     result = evaluate(job, say=lambda line: None)
@@ -205,7 +205,7 @@ def test_evaluation_scores_each_example_once_and_promotion_follows_it(
     for name in result.inpainters:
         of_name = found[found.inpainter == name]
         assert result.inpainters[name]["success"] == pytest.approx(of_name.success.astype(float).mean())
-    ours, once = (found[found.inpainter == name].set_index("example_id") for name in ("ours", "exemplars"))
+    ours, once = (found[found.inpainter == name].set_index("example_id") for name in ("ours", "occluders"))
     assert (ours[once.success.astype(bool)].attempts == 1).all()  # what is gone at once is not tried again
     assert (ours[~once.success.astype(bool)].attempts > 1).all()
     metrics = json.loads((result.out / "metrics.json").read_text())

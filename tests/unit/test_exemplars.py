@@ -138,12 +138,36 @@ def test_a_piece_that_is_copied_is_copied_bit_for_bit() -> None:
     assert np.array_equal(result[:, 60:], photo[:, 60:])
 
 
+def test_a_streak_in_the_draft_that_is_like_nothing_in_the_photo_goes() -> None:
+    """What Telea draws from the end of a branch into a white sky."""
+    photo, mask = np.full((128, 128, 3), 245, np.uint8), round_hole(128)
+    draft = photo.copy()
+    draft[64:67, 40:64] = 150
+    assert np.abs(rebuild(draft, photo, mask).astype(int) - photo)[mask > 0].max() < 30
+
+
 def test_what_is_like_nothing_in_the_photo_stays_the_draft_s() -> None:
     """Better a blur than a piece of something else."""
     photo, mask = np.full((128, 128, 3), 30, np.uint8), round_hole(128)
     photo[:, ::8] = 60
     draft = np.where(mask[..., None] > 0, np.array([220, 200, 40], np.uint8), photo)
     assert error(rebuild(draft, photo, mask), draft, mask) < 10
+
+
+def test_flat_ground_shows_no_edges_of_pieces() -> None:
+    """Clouds: in pieces, each a little off, they would be a quilt."""
+    side = 512
+    grain = np.random.default_rng(2).normal(0, 1, (side, side, 1)).astype(np.float32)
+    clouds = 160 + 900 * cv2.GaussianBlur(grain, (0, 0), 24)[..., None]
+    sky = np.clip(clouds * np.array([0.8, 0.95, 1.1]), 0, 255).astype(np.uint8)
+    mask = round_hole(side, 0.3)
+    rebuilt = rebuild(blurred(sky, mask), sky, mask)
+
+    def roughness(picture: np.ndarray, where: np.ndarray) -> float:
+        return float(np.abs(cv2.Laplacian(picture.astype(np.float32), cv2.CV_32F))[where].mean())
+
+    inside = cv2.erode(mask, np.ones((41, 41), np.uint8)) > 0
+    assert roughness(rebuilt, inside) < 1.5 * roughness(sky, mask == 0)
 
 
 class Blurry:

@@ -77,11 +77,13 @@ def _band(area_HW: np.ndarray, number: int) -> np.ndarray:
     return ((distance_HW > number * RIM) & (distance_HW <= (number + 1) * RIM)).astype(np.float32)
 
 
-def mean_nearby(values_HWC: np.ndarray, where_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_nearby(
+    values_HWC: np.ndarray, where_HW: np.ndarray, *, sigma: float = _SIGMA
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean of what lies in an area near each pixel, and which share of what is near it is of the area."""
-    near_HW = cv2.GaussianBlur(where_HW, (0, 0), _SIGMA)
-    sum_HWC = cv2.GaussianBlur(values_HWC * where_HW[..., None], (0, 0), _SIGMA)
-    return sum_HWC / np.maximum(near_HW, _NOTHING)[..., None], near_HW
+    near_HW = cv2.GaussianBlur(where_HW, (0, 0), sigma)
+    sum_HWC = cv2.GaussianBlur(values_HWC * where_HW[..., None], (0, 0), sigma)
+    return sum_HWC.reshape(values_HWC.shape) / np.maximum(near_HW, _NOTHING)[..., None], near_HW
 
 
 def _continue(weighted_HWC: np.ndarray, weight_HW: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -17,7 +17,10 @@ from textremove.errors import ConfigError
 from textremove.images import LANCZOS_REACH, resize_image, resize_mask
 from textremove.inpaint.masks import boxed, dilate
 from textremove.inpaint.parts import far_parts
+from textremove.inpaint.protocol import Inpainter
 from textremove.inpaint.window import Window, choose_window
+
+When = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,9 @@ class FillConfig:
         shape: Whether a hole is the mask as it is, or the box around each of its far-apart parts.
         exemplars: Whether fillings are rebuilt from patches of the photo: "auto" does it for inpainters that
             paint no texture of their own.
+        occluders: Whether what stands in front of the object is hidden from the inpainter, which would go on
+            with it in the hole: "auto" does it for the same ones. Holes with gaps in their outline are then
+            filled twice.
 
     Raises:
         ConfigError: A number out of range.
@@ -43,7 +49,8 @@ class FillConfig:
     feather: float = 0.02
     match_colours: bool = True
     shape: Literal["mask", "box"] = "mask"
-    exemplars: Literal["auto", "always", "never"] = "auto"
+    exemplars: When = "auto"
+    occluders: When = "auto"
 
     def __post_init__(self) -> None:
         if not 1 <= self.context <= 10:
@@ -53,8 +60,17 @@ class FillConfig:
                 raise ConfigError(f"--{name} must lie in [0, 0.5], not {getattr(self, name)}")
         if self.shape not in ("mask", "box"):
             raise ConfigError(f"--shape must be mask or box, not {self.shape!r}")
-        if self.exemplars not in ("auto", "always", "never"):
-            raise ConfigError(f"--exemplars must be auto, always or never, not {self.exemplars!r}")
+        for name in ("exemplars", "occluders"):
+            if getattr(self, name) not in get_args(When):
+                raise ConfigError(f"--{name} must be auto, always or never, not {getattr(self, name)!r}")
+
+    def rebuilds(self, inpainter: Inpainter) -> bool:
+        """Whether an inpainter's fillings are rebuilt."""
+        return self.exemplars == "always" or (self.exemplars == "auto" and not inpainter.textured)
+
+    def hides_occluders(self, inpainter: Inpainter) -> bool:
+        """Whether what stands in front is hidden from an inpainter."""
+        return self.occluders == "always" or (self.occluders == "auto" and not inpainter.textured)
 
 
 def _cut(array: np.ndarray, window: Window) -> np.ndarray:
@@ -105,6 +121,18 @@ class Hole:
     mask: np.ndarray
     hidden: np.ndarray
     feather: float
+
+
+def also_hide(hole: Hole, square_mask: np.ndarray) -> Hole:
+    """Hides more of a photo: also what is covered, in the square, by a mask of the square's size."""
+    window = hole.window
+    covered = resize_mask(square_mask, (window.side, window.side))
+    hidden = hole.hidden.copy()
+    y0, x0 = max(window.top, 0), max(window.left, 0)
+    region = hidden[y0 : window.top + window.side, x0 : window.left + window.side]
+    y, x = y0 - window.top, x0 - window.left
+    region |= covered[y : y + region.shape[0], x : x + region.shape[1]]
+    return replace(hole, hidden=hidden)
 
 
 def paste(

@@ -44,7 +44,9 @@ _DRAFT_BLUR = 2.0  # a draft is about so sharp; what it is compared with is made
 _NEAR = 3  # being so many pixels away costs as much as one pixel of the patch being a level off
 _INWARDS = 1.3  # a patch counts for less by this factor with every pixel further in the hole
 _INVISIBLE = 4.0  # grey levels; up to about so many off, the draft is right: smooth where patches are not
-_UNLIKE = 50.0  # grey levels; about so many off, what was found is half the draft's and half its own
+_FLAT = 6.0  # grey levels; ground with about so much detail, finer than the finest level, is half flat
+_UNLIKE = 40.0  # grey levels; about so many off, what was found is half the draft's and half its own
+_WIDELY = 8.0  # pixels of the finest level: of a mean over so wide an area
 _COMPARED_AT_ONCE = 2048  # patches, to bound memory
 _COPIED_AT_ONCE = 1_000_000  # pixels, likewise
 
@@ -126,14 +128,16 @@ def rebuild(draft: np.ndarray, photo: np.ndarray, mask: np.ndarray) -> np.ndarra
     while sizes[-1] > COARSEST:
         sizes.append(-(-sizes[-1] // 2))
     offsets_HW2: np.ndarray | None = None
+    mean_HWC = draft
     for size, rounds in reversed(list(zip(sizes, _ROUNDS, strict=False))):
         level = _shrunk(draft, photo, mask, size)
         if len(level.sources_S) >= MIN_SOURCES:
             begun = level.draft_HWC if offsets_HW2 is None else copied(level.photo_HWC, offsets_HW2)
-            offsets_HW2 = _complete(level, begun, rounds)
+            offsets_HW2, mean_HWC = _complete(level, begun, rounds)
     if offsets_HW2 is None:
         return draft
-    return _settled(copied(photo, offsets_HW2), draft, mask)
+    quilt = copied(photo, offsets_HW2)
+    return _settled(_smoothed(quilt, photo, mask, offsets_HW2, mean_HWC), draft, mask)
 
 
 def copied(photo: np.ndarray, offsets_HW2: np.ndarray) -> np.ndarray:
@@ -188,11 +192,12 @@ def _shrunk(draft: np.ndarray, photo: np.ndarray, mask: np.ndarray, longest: int
     )
 
 
-def _complete(level: _Level, begun_HWC: np.ndarray, rounds: int) -> np.ndarray:
+def _complete(level: _Level, begun_HWC: np.ndarray, rounds: int) -> tuple[np.ndarray, np.ndarray]:
     """Fills a level's hole with patches of its photo, again and again.
 
     Returns:
-        int64 (height, width, 2): how far down and to the right each pixel's source is; nought outside.
+        How far down and to the right each pixel's source is, int64 (height, width, 2), nought outside; and
+        the mean of all patches over each pixel, uint8 (height, width, 3).
     """
     height, width = level.hole_HW.shape
     hole_HW1 = level.hole_HW[..., None]
@@ -211,7 +216,7 @@ def _complete(level: _Level, begun_HWC: np.ndarray, rounds: int) -> np.ndarray:
     offsets_HW2 = np.zeros((height, width, 2), np.int64)
     to, source = level.queries_Q.numpy(), found_Q.numpy()
     offsets_HW2.reshape(-1, 2)[to] = np.stack([source // width - to // width, source % width - to % width], 1)
-    return offsets_HW2
+    return offsets_HW2, filled_HWC
 
 
 def _nearest(queries_FQ: Tensor, sources_FS: Tensor) -> tuple[Tensor, Tensor]:
@@ -226,27 +231,57 @@ def _nearest(queries_FQ: Tensor, sources_FS: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(nearest), torch.cat(distances)
 
 
+def _smoothed(
+    quilt: np.ndarray, photo: np.ndarray, mask: np.ndarray, offsets_hw2: np.ndarray, mean_hwC: np.ndarray
+) -> np.ndarray:
+    """Takes the edges of the pieces out of flat ground, where they show and there is no detail to lose.
+
+    Args:
+        quilt: RGB uint8 (height, width, 3), copied in pieces.
+        photo: RGB uint8 (height, width, 3), where the pieces are from.
+        mask: uint8 (height, width), 255 = hole.
+        offsets_hw2: Of the pieces, as in `copied`.
+        mean_hwC: RGB uint8 (h, w, 3), the mean of all patches that overlap a pixel; taken where the pieces
+            are from ground without detail.
+    """
+    (height, width), (h, w) = mask.shape, mean_hwC.shape[:2]
+    coarse_hwC = cv2.resize(photo, (w, h), interpolation=cv2.INTER_AREA)
+    detail_HW = cv2.absdiff(photo, cv2.resize(coarse_hwC, (width, height))).max(axis=2)
+    detail_hw = cv2.resize(detail_HW, (w, h), interpolation=cv2.INTER_AREA)
+    row_hw, column_hw = np.moveaxis(offsets_hw2, 2, 0) + np.indices((h, w))
+    detail_hw = cv2.GaussianBlur(detail_hw[row_hw, column_hw].astype(np.float32), (0, 0), 1.0)
+    flatness_HW = cv2.resize(1 / (1 + (detail_hw / _FLAT) ** 4), (width, height))
+    mean_HWC = cv2.resize(mean_hwC, (width, height), interpolation=cv2.INTER_CUBIC)
+    left, top, hole_width, hole_height = cv2.boundingRect(mask)  # not the whole photo, which may be large
+    area = (slice(top, top + hole_height), slice(left, left + hole_width))
+    share_HW1 = np.where(mask[area] > 0, flatness_HW[area], 0)[..., None]
+    result = quilt.copy()
+    result[area] = np.rint(quilt[area] + share_HW1 * (mean_HWC[area].astype(np.float32) - quilt[area]))
+    return result
+
+
 def _settled(rebuilt: np.ndarray, draft: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Lets the draft have its say, by how far off its colours are.
 
     No small patch fits a ramp to the level: where the two hardly differ, the draft's colours are taken. And
-    where nothing in the photo is like the draft, what was found is a piece of something else: there it fades.
+    where nothing in the photo is like the draft, what was found is a piece of something else: there it fades,
+    if that is so over a wide area, and not where the draft only has a streak.
     """
     left, top, width, height = cv2.boundingRect(mask)  # not the whole photo, which may be large
     area = (slice(top, top + height), slice(left, left + width))
     scale = min(1.0, FINEST / max(mask.shape))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    inside_hw = cv2.resize(mask[area], size, interpolation=cv2.INTER_AREA) / np.float32(255)
 
     def colours_hwC(picture: np.ndarray) -> np.ndarray:
-        small = cv2.resize(picture[area], size, interpolation=cv2.INTER_AREA).astype(np.float32)
-        return mean_nearby(
-            small, cv2.resize(mask[area], size, interpolation=cv2.INTER_AREA) / np.float32(255)
-        )[0]
+        small_hwC = cv2.resize(picture[area], size, interpolation=cv2.INTER_AREA)
+        return mean_nearby(small_hwC.astype(np.float32), inside_hw)[0]
 
     off_hwC = colours_hwC(draft) - colours_hwC(rebuilt)
     most_hw1 = np.abs(off_hwC).max(axis=2, keepdims=True)
     shift_HWC = cv2.resize(off_hwC / (1 + np.square(most_hw1 / _INVISIBLE)), (width, height))
-    faith_HW = cv2.resize(1 / (1 + (most_hw1 / _UNLIKE) ** 4), (width, height))
+    widely_hw1, _ = mean_nearby(most_hw1, inside_hw, sigma=_WIDELY)
+    faith_HW = cv2.resize(1 / (1 + (widely_hw1 / _UNLIKE) ** 4), (width, height))
     settled_HWC = draft[area] + faith_HW[..., None] * (rebuilt[area] + shift_HWC - draft[area])
     result = rebuilt.copy()
     inside_HW1 = mask[area][..., None] > 0

@@ -49,9 +49,9 @@ class EvaluateJob:
         adapter: Folder of its adapter; for tiny-base, the one that comes with the package unless said.
         num_steps: Denoising steps; by default the preset's own.
         variants: Ways of filling holes, of: lora, base, telea, navier-stokes, base-redirect, base-contrast,
-            redirect, undilated, box, samples, verify, exemplars, telea-exemplars, ours. By default lora,
-            base, telea and ours, as far as there are an adapter and a segmenter for them. The first segmenter
-            says whether a removal succeeded.
+            redirect, undilated, box, samples, verify, exemplars, telea-exemplars, occluders, ours. By default
+            lora, base, telea and ours, as far as there are an adapter and a segmenter for them. The first
+            segmenter says whether a removal succeeded.
         torch_cache: Folder laid out as torch's cache, where the networks of LPIPS and of local FID are
             looked for; by default that cache. Nothing is downloaded.
         vit: Folder, or id in the hub's cache, of the ViT that ReMOVE looks through; by default

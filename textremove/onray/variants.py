@@ -15,8 +15,8 @@ from textremove.presets import shipped
 LORA, BASE, CLASSICAL, OURS = "lora", "base", "telea", "ours"
 
 _ONCE = RemovalConfig(verify=False)
-_AS_PAINTED = FillConfig(exemplars="never")
-_REBUILT = FillConfig(exemplars="always")
+_AS_PAINTED = FillConfig(exemplars="never", occluders="never")
+_REBUILT = replace(_AS_PAINTED, exemplars="always")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,10 @@ VARIANTS: dict[str, Variant] = {
     "exemplars": Variant(about="adapter, rebuilt from patches of the photo", fill=_REBUILT),
     "telea-exemplars": Variant(
         about="OpenCV, Telea, rebuilt from patches of the photo", method=CLASSICAL, fill=_REBUILT
+    ),
+    "occluders": Variant(
+        about="adapter, rebuilt, what stands in front hidden from it",
+        fill=replace(_REBUILT, occluders="always"),
     ),
     OURS: Variant(about="everything as it is by default", fill=FillConfig(), removal=RemovalConfig()),
 }

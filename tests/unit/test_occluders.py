@@ -1,0 +1,119 @@
+"""What stands in front of an object is not continued behind itself; ground seen through a gap is of use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pytest
+
+from textremove.inpaint.classical import ClassicalInpainter
+from textremove.inpaint.crop import FillConfig, changeable
+from textremove.inpaint.occluders import hide_occluders
+from textremove.removal import fill_holes
+
+SKY, COAT = (90, 160, 220), (190, 40, 60)
+
+
+def umbrella(side: int = 256) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Photo without the umbrella, its mask, and where the hooded woman is who holds it behind her."""
+    rng = np.random.default_rng(0)
+    truth = np.full((side, side, 3), SKY, np.uint8)
+    unit = side // 16
+    woman = np.zeros((side, side), np.uint8)
+    cv2.circle(woman, (8 * unit, 6 * unit), 2 * unit, 255, -1)
+    woman[8 * unit :, 6 * unit : 10 * unit] = 255
+    truth[woman > 0] = COAT
+    truth = np.clip(truth + rng.normal(0, 3, truth.shape), 0, 255).astype(np.uint8)
+    mask = np.zeros_like(woman)
+    cv2.ellipse(mask, (8 * unit, 6 * unit), (6 * unit, 4 * unit), 0, 0, 360, 255, -1)
+    mask[woman > 0] = 0
+    return truth, mask, woman > 0
+
+
+def with_object(truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return np.where(mask[..., None] > 0, np.array([230, 120, 200], np.uint8), truth)
+
+
+class Counting(ClassicalInpainter):
+    """Counts what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    def inpaint(
+        self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], seeds: Sequence[int]
+    ) -> list[np.ndarray]:
+        self.calls.append(len(images))
+        return super().inpaint(images, masks, seeds)
+
+
+@pytest.mark.parametrize("side", [128, 256, 500])
+def test_a_woman_is_not_continued_into_the_sky_behind_her(side: int) -> None:
+    truth, mask, woman = umbrella(side)
+    photo = with_object(truth, mask)
+    off = {}
+    for how in ("never", "auto"):
+        config = FillConfig(occluders=how)
+        result = fill_holes(ClassicalInpainter(), [photo], [mask], [0], config)[0]
+        allowed = changeable(mask, resolution=512, config=config)
+        assert np.array_equal(result[~allowed], photo[~allowed])
+        # Where the hole was grown over her own edge, it is hers that is missing.
+        sky = (mask > 0) & (cv2.dilate(woman.astype(np.uint8), np.ones((9, 9))) == 0)
+        off[how] = np.abs(result.astype(int) - truth)[sky].max(axis=1)
+    assert np.mean(off["never"] > 40) > 0.1
+    assert np.mean(off["auto"] > 40) < 0.01
+
+
+def test_she_is_hidden_whole_also_where_she_reaches_out_of_the_hull() -> None:
+    truth, mask, woman = umbrella(128)
+    (hidden,) = hide_occluders(ClassicalInpainter(), [with_object(truth, mask)], [mask], [0])
+    assert (hidden[mask > 0] == 255).all()
+    assert np.mean(hidden[woman] == 255) > 0.98
+    assert np.mean(hidden[~woman & (mask == 0)] == 255) < 0.1
+
+
+def test_ground_between_legs_stays_to_be_seen() -> None:
+    rng = np.random.default_rng(0)
+    meadow = np.clip(np.array([70, 120, 50]) + rng.normal(0, 20, (128, 128, 1)), 0, 255).astype(np.uint8)
+    mask = np.zeros((128, 128), np.uint8)
+    mask[40:60, 30:100] = 255
+    for left in (30, 50, 70, 90):
+        mask[60:90, left : left + 8] = 255
+    (hidden,) = hide_occluders(ClassicalInpainter(), [with_object(meadow, mask)], [mask], [0])
+    assert hidden is mask
+
+
+def test_where_nothing_but_things_is_left_they_are_not_hidden_whole() -> None:
+    """A thing that fills the picture is all that there is to continue."""
+    photo = np.full((128, 128, 3), COAT, np.uint8)
+    photo[:20] = SKY
+    mask = np.zeros((128, 128), np.uint8)
+    cv2.circle(mask, (64, 20), 30, 255, -1)
+    mask[30:, 56:72] = 0
+    (hidden,) = hide_occluders(ClassicalInpainter(), [photo], [mask], [0])
+    assert np.mean(hidden == 0) > 0.3
+
+
+def test_only_holes_with_gaps_are_filled_twice() -> None:
+    truth, mask, _ = umbrella(128)
+    disc = np.zeros_like(mask)
+    cv2.circle(disc, (64, 64), 30, 255, -1)
+    inpainter = Counting()
+    fill_holes(inpainter, [truth, truth], [disc, mask], [0, 0], FillConfig())
+    assert inpainter.calls == [1, 2]
+    inpainter.calls.clear()
+    fill_holes(inpainter, [truth], [mask], [0], FillConfig(occluders="never"))
+    assert inpainter.calls == [1]
+    inpainter.calls.clear()
+    fill_holes(inpainter, [truth], [disc], [0], FillConfig())
+    assert inpainter.calls == [1]
+
+
+def test_a_photo_that_is_all_hole_is_no_error() -> None:
+    mask = np.full((40, 60), 255, np.uint8)
+    mask[10:30, 20:40] = 0
+    photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    assert fill_holes(ClassicalInpainter(), [photo], [mask], [0])[0].shape == photo.shape
