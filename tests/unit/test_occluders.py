@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from textremove.inpaint.classical import ClassicalInpainter
 from textremove.inpaint.crop import FillConfig, changeable
@@ -112,8 +114,38 @@ def test_only_holes_with_gaps_are_filled_twice() -> None:
     assert inpainter.calls == [1]
 
 
-def test_a_photo_that_is_all_hole_is_no_error() -> None:
-    mask = np.full((40, 60), 255, np.uint8)
-    mask[10:30, 20:40] = 0
-    photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    assert fill_holes(ClassicalInpainter(), [photo], [mask], [0])[0].shape == photo.shape
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 150),
+    width=st.integers(1, 150),
+    seed=st.integers(0, 1000),
+    share=st.floats(0.02, 0.98),
+    coarse=st.booleans(),
+)
+def test_any_picture_and_hole_gives_a_mask_with_the_hole_in_it(
+    height: int, width: int, seed: int, share: float, coarse: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    photo = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    cells = (3, 3) if coarse else (height, width)
+    mask = np.where(rng.random(cells) < share, 255, 0).astype(np.uint8)
+    mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    (hidden,) = hide_occluders(ClassicalInpainter(), [photo], [mask], [0])
+    assert (hidden.shape, hidden.dtype) == (mask.shape, np.uint8)
+    assert set(np.unique(hidden)) <= {0, 255}
+    assert (hidden[mask > 0] == 255).all()
+
+
+def test_the_number_of_threads_makes_no_difference() -> None:
+    truth, mask, _ = umbrella(256)
+    photo = with_object(truth, mask)
+    threads = cv2.getNumThreads()
+    try:
+        found = []
+        for count in (1, 2, 4):
+            cv2.setNumThreads(count)
+            cv2.setRNGSeed(count)  # whatever was drawn before
+            found += hide_occluders(ClassicalInpainter(), [photo], [mask], [0])
+    finally:
+        cv2.setNumThreads(threads)
+    assert all(np.array_equal(hidden, found[0]) for hidden in found)

@@ -51,6 +51,7 @@ def test_a_classical_inpainter_has_no_adapters_to_choose_from() -> None:
         ({"feather": 2.0}, r"--feather must lie in \[0, 0.5\], not 2.0"),
         ({"shape": "circle"}, "--shape must be mask or box, not 'circle'"),
         ({"exemplars": "yes"}, "--exemplars must be auto, always or never, not 'yes'"),
+        ({"occluders": ""}, "--occluders must be auto, always or never, not ''"),
     ],
 )
 def test_fill_settings_out_of_range_are_one_line(wrong: dict[str, object], line: str) -> None:

@@ -42,7 +42,7 @@ def test_each_option_differs_from_the_adapter_alone_in_itself_only() -> None:
     plain = VARIANTS[LORA]
     for name, field in (
         ("redirect", "options"), ("undilated", "fill"), ("box", "fill"), ("samples", "removal"),
-        ("verify", "removal"), ("base", "adapted"), ("exemplars", "fill"),
+        ("verify", "removal"), ("base", "adapted"), ("exemplars", "fill"), ("occluders", "fill"),
     ):  # fmt: skip
         differing = {
             key for key in ("method", "adapted", "options", "fill", "removal")

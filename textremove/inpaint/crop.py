@@ -21,6 +21,7 @@ from textremove.inpaint.protocol import Inpainter
 from textremove.inpaint.window import Window, choose_window
 
 When = Literal["auto", "always", "never"]
+"""Whether something is done; "auto" goes by what the inpainter paints."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,10 +100,13 @@ def _whole(parts_hw: np.ndarray, photo_hwC: np.ndarray, hole_hw: np.ndarray) -> 
 
     By GrabCut (Rother, Kolmogorov and Blake 2004). Where that leaves too little ground, the parts themselves.
     """
+    rest_hw = ~(hole_hw | parts_hw)
+    if not rest_hw.any():
+        return parts_hw
     labels_hw = np.where(hole_hw, cv2.GC_BGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels_hw[parts_hw] = cv2.GC_FGD
     # The object that is to go says nothing of what is in front and what behind.
-    usual_C = np.median(photo_hwC[~(hole_hw | parts_hw)], axis=0)
+    usual_C = np.median(photo_hwC[rest_hw], axis=0)
     picture_hwC = np.where(hole_hw[..., None], usual_C, photo_hwC).astype(np.uint8)
     cv2.setRNGSeed(0)  # it begins with clusters drawn at random
     colours = (np.zeros((1, 65)), np.zeros((1, 65)))
@@ -116,4 +119,4 @@ def _whole(parts_hw: np.ndarray, photo_hwC: np.ndarray, hole_hw: np.ndarray) -> 
 
 
 def _is_enough(part: np.ndarray, mask: np.ndarray) -> bool:
-    return bool(np.count_nonzero(part) >= _LEAST * np.count_nonzero(mask))
+    return bool(part.any() and np.count_nonzero(part) >= _LEAST * np.count_nonzero(mask))
