@@ -154,6 +154,16 @@ def test_what_is_like_nothing_in_the_photo_stays_the_draft_s() -> None:
     assert error(rebuild(draft, photo, mask), draft, mask) < 10
 
 
+def test_detail_too_fine_to_be_compared_goes_on_as_it_is_around_the_hole() -> None:
+    """A wall as green as the grass is most like a draft without texture, and is no grass."""
+    truth, mask = noise(512), round_hole(512)
+    truth[:, :120] = (60, 120, 40)
+    draft = np.where(mask[..., None] > 0, np.array([60, 120, 40], np.uint8), truth)
+    rebuilt = rebuild(draft, truth, mask)
+    inside = cv2.erode(mask, np.ones((9, 9), np.uint8)) > 0
+    assert rebuilt[inside].std(axis=0).min() > 0.7 * truth[:, 120:].reshape(-1, 3).std(axis=0).min()
+
+
 def test_flat_ground_shows_no_edges_of_pieces() -> None:
     """Clouds: in pieces, each a little off, they would be a quilt."""
     side = 512

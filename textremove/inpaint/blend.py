@@ -40,11 +40,11 @@ def match_surroundings(filled: np.ndarray, photo: np.ndarray, mask: np.ndarray) 
     shift_HWC = (photo.astype(np.float32) - filled) * known_HW[..., None]
     if not shift_HWC.any():
         return filled
-    matched_HWC = filled + _continue(shift_HWC, known_HW)
+    matched_HWC = filled + continue_inwards(shift_HWC, known_HW)
     step_HWC, trust_HW = _step_at_the_rim(matched_HWC, photo.astype(np.float32), known_HW)
     if trust_HW.any():
         inside_HW1 = 1 - known_HW[..., None]
-        matched_HWC = matched_HWC + inside_HW1 * _continue(step_HWC * trust_HW[..., None], trust_HW)
+        matched_HWC = matched_HWC + inside_HW1 * continue_inwards(step_HWC * trust_HW[..., None], trust_HW)
     return np.clip(np.rint(matched_HWC), 0, 255).astype(np.uint8)
 
 
@@ -86,7 +86,7 @@ def mean_nearby(
     return sum_HWC.reshape(values_HWC.shape) / np.maximum(near_HW, _NOTHING)[..., None], near_HW
 
 
-def _continue(weighted_HWC: np.ndarray, weight_HW: np.ndarray) -> np.ndarray:
+def continue_inwards(weighted_HWC: np.ndarray, weight_HW: np.ndarray) -> np.ndarray:
     """Continues values, multiplied by their weights, to where the weight is nought.
 
     By cells, from the whole square's mean down to the nearest cells' own.
@@ -95,12 +95,14 @@ def _continue(weighted_HWC: np.ndarray, weight_HW: np.ndarray) -> np.ndarray:
     cells = (max(width // CELL, 1), max(height // CELL, 1))
     weight_hw = cv2.resize(weight_HW, cells, interpolation=cv2.INTER_AREA)
     weighted_hwC = cv2.resize(weighted_HWC, cells, interpolation=cv2.INTER_AREA)
+    weighted_hwC = weighted_hwC.reshape(*weight_hw.shape, -1)  # OpenCV drops the axis of a single channel
     result_hwC = np.broadcast_to(weighted_hwC.sum(axis=(0, 1)) / weight_hw.sum(), weighted_hwC.shape)
     sigma = max(weight_hw.shape) / 4
     while sigma >= 0.5:
         near_hw = cv2.GaussianBlur(weight_hw, (0, 0), sigma)
-        mean_hwC = cv2.GaussianBlur(weighted_hwC, (0, 0), sigma) / np.maximum(near_hw, 1e-6)[..., None]
+        sum_hwC = cv2.GaussianBlur(weighted_hwC, (0, 0), sigma).reshape(weighted_hwC.shape)
+        mean_hwC = sum_hwC / np.maximum(near_hw, 1e-6)[..., None]
         trust_hw1 = np.clip(2 * near_hw, 0, 1)[..., None]
         result_hwC = trust_hw1 * mean_hwC + (1 - trust_hw1) * result_hwC
         sigma /= 2
-    return cv2.resize(result_hwC.astype(np.float32), (width, height))
+    return cv2.resize(result_hwC.astype(np.float32), (width, height)).reshape(height, width, -1)

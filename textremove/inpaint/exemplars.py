@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textremove.inpaint.blend import mean_nearby
+from textremove.inpaint.blend import continue_inwards, mean_nearby
 
 FINEST = 128
 """Longer side in pixels of the finest level at which patches are compared."""
@@ -41,6 +41,8 @@ MIN_SOURCES = 50
 _ROUNDS = (2, 4, 8)  # from the finest level to the coarsest: the finer begin with what the coarser found
 _DRAFT_WEIGHT = 0.4  # of the draft's colour against the pixels of a patch
 _DRAFT_BLUR = 2.0  # a draft is about so sharp; what it is compared with is made so, too
+_DETAIL_WEIGHT = 10.0  # of detail too fine for a level: grass has it and so has a dress, the sky has not
+_MOST_DETAIL = 100.0  # grey levels; more is alike
 _NEAR = 3  # being so many pixels away costs as much as one pixel of the patch being a level off
 _INWARDS = 1.3  # a patch counts for less by this factor with every pixel further in the hole
 _INVISIBLE = 4.0  # grey levels; up to about so many off, the draft is right: smooth where patches are not
@@ -59,12 +61,15 @@ class _Level:
         photo_HWC: uint8.
         draft_HWC: uint8.
         hole_HW: bool, what is to be rebuilt.
+        detail_HW: float32, how far the photo is from what this size shows of it, in grey levels; in the hole,
+            as around it.
         width: Of a patch, in pixels; odd.
     """
 
     photo_HWC: np.ndarray
     draft_HWC: np.ndarray
     hole_HW: np.ndarray
+    detail_HW: np.ndarray
     width: int
 
     @cached_property
@@ -90,12 +95,14 @@ class _Level:
         return F.unfold(F.pad(_centred(picture_HWC)[None], margin, mode="replicate"), self.width)[0]
 
     def features_FP(self, picture_HWC: np.ndarray, colour_HWC: np.ndarray) -> Tensor:
-        """What patches are compared by: their pixels, the colour around them, and where they are."""
+        """What patches are compared by: pixels, the colour around them, detail, and where they are."""
         height, width = self.hole_HW.shape
         blurred = cv2.GaussianBlur(colour_HWC, (0, 0), _DRAFT_BLUR)
         colour_FP = (_centred(blurred) * round(_DRAFT_WEIGHT * self.width)).flatten(1)
         places_FP = torch.from_numpy(np.indices((height, width)) // _NEAR).float().flatten(1)
-        return torch.cat([self.patches_FP(picture_HWC), colour_FP, places_FP])
+        detail_HW = np.rint(_DETAIL_WEIGHT * np.minimum(self.detail_HW, _MOST_DETAIL))
+        detail_FP = torch.from_numpy(detail_HW).float().flatten()[None]
+        return torch.cat([self.patches_FP(picture_HWC), colour_FP, detail_FP, places_FP])
 
     def vote(self, found_Q: Tensor, weight_Q: Tensor) -> np.ndarray:
         """Puts the patches found in their places: the weighted mean where they overlap, uint8 (H, W, C)."""
@@ -128,16 +135,16 @@ def rebuild(draft: np.ndarray, photo: np.ndarray, mask: np.ndarray) -> np.ndarra
     while sizes[-1] > COARSEST:
         sizes.append(-(-sizes[-1] // 2))
     offsets_HW2: np.ndarray | None = None
-    mean_HWC = draft
     for size, rounds in reversed(list(zip(sizes, _ROUNDS, strict=False))):
         level = _shrunk(draft, photo, mask, size)
         if len(level.sources_S) >= MIN_SOURCES:
             begun = level.draft_HWC if offsets_HW2 is None else copied(level.photo_HWC, offsets_HW2)
             offsets_HW2, mean_HWC = _complete(level, begun, rounds)
+            finest = level
     if offsets_HW2 is None:
         return draft
     quilt = copied(photo, offsets_HW2)
-    return _settled(_smoothed(quilt, photo, mask, offsets_HW2, mean_HWC), draft, mask)
+    return _settled(_smoothed(quilt, mask, finest.detail_HW, offsets_HW2, mean_HWC), draft, mask)
 
 
 def copied(photo: np.ndarray, offsets_HW2: np.ndarray) -> np.ndarray:
@@ -184,12 +191,28 @@ def _shrunk(draft: np.ndarray, photo: np.ndarray, mask: np.ndarray, longest: int
     small_photo, small_draft, hole = (
         cv2.resize(array, size, interpolation=cv2.INTER_AREA) for array in (photo, draft, mask)
     )
+    hole_hw = hole > 5  # a cell of which a fiftieth is hole is not to be copied
     return _Level(
         photo_HWC=small_photo,
         draft_HWC=small_draft,
-        hole_HW=hole > 5,  # a cell of which a fiftieth is hole is not to be copied
+        hole_HW=hole_hw,
+        detail_HW=_detail(photo, small_photo, hole_hw),
         width=5 if longest <= COARSEST else 7,
     )
+
+
+def _detail(photo: np.ndarray, small_photo: np.ndarray, hole_hw: np.ndarray) -> np.ndarray:
+    """See `_Level`; float32 (h, w). All nought where there is nothing but hole, or the photo is no larger."""
+    (height, width), (h, w) = photo.shape[:2], hole_hw.shape
+    off_HW = cv2.absdiff(photo, cv2.resize(small_photo, (width, height))).max(axis=2)
+    off_hw = cv2.resize(off_HW, (w, h), interpolation=cv2.INTER_AREA).astype(np.float32)
+    # A cell beside the hole was mixed with what is in it, and says nothing.
+    known_hw = cv2.erode((~hole_hw).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.float32)
+    if not known_hw.any():
+        return np.zeros_like(off_hw)
+    near_hw1, _ = mean_nearby(off_hw[..., None], known_hw, sigma=1.0)
+    inside_hw1 = continue_inwards(near_hw1 * known_hw[..., None], known_hw)
+    return np.where(known_hw[..., None] > 0, near_hw1, inside_hw1)[..., 0]
 
 
 def _complete(level: _Level, begun_HWC: np.ndarray, rounds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -232,25 +255,22 @@ def _nearest(queries_FQ: Tensor, sources_FS: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _smoothed(
-    quilt: np.ndarray, photo: np.ndarray, mask: np.ndarray, offsets_hw2: np.ndarray, mean_hwC: np.ndarray
+    quilt: np.ndarray, mask: np.ndarray, detail_hw: np.ndarray, offsets_hw2: np.ndarray, mean_hwC: np.ndarray
 ) -> np.ndarray:
     """Takes the edges of the pieces out of flat ground, where they show and there is no detail to lose.
 
     Args:
         quilt: RGB uint8 (height, width, 3), copied in pieces.
-        photo: RGB uint8 (height, width, 3), where the pieces are from.
         mask: uint8 (height, width), 255 = hole.
+        detail_hw: Of the photo, at the finest level's size.
         offsets_hw2: Of the pieces, as in `copied`.
         mean_hwC: RGB uint8 (h, w, 3), the mean of all patches that overlap a pixel; taken where the pieces
             are from ground without detail.
     """
-    (height, width), (h, w) = mask.shape, mean_hwC.shape[:2]
-    coarse_hwC = cv2.resize(photo, (w, h), interpolation=cv2.INTER_AREA)
-    detail_HW = cv2.absdiff(photo, cv2.resize(coarse_hwC, (width, height))).max(axis=2)
-    detail_hw = cv2.resize(detail_HW, (w, h), interpolation=cv2.INTER_AREA)
-    row_hw, column_hw = np.moveaxis(offsets_hw2, 2, 0) + np.indices((h, w))
-    detail_hw = cv2.GaussianBlur(detail_hw[row_hw, column_hw].astype(np.float32), (0, 0), 1.0)
-    flatness_HW = cv2.resize(1 / (1 + (detail_hw / _FLAT) ** 4), (width, height))
+    height, width = mask.shape
+    row_hw, column_hw = np.moveaxis(offsets_hw2, 2, 0) + np.indices(detail_hw.shape)
+    copied_hw = cv2.GaussianBlur(detail_hw[row_hw, column_hw], (0, 0), 1.0)
+    flatness_HW = cv2.resize(1 / (1 + (copied_hw / _FLAT) ** 4), (width, height))
     mean_HWC = cv2.resize(mean_hwC, (width, height), interpolation=cv2.INTER_CUBIC)
     left, top, hole_width, hole_height = cv2.boundingRect(mask)  # not the whole photo, which may be large
     area = (slice(top, top + hole_height), slice(left, left + hole_width))
