@@ -52,6 +52,18 @@ class Counting(ClassicalInpainter):
         return super().inpaint(images, masks, seeds)
 
 
+class Whitewash(ClassicalInpainter):
+    """Paints every hole as the lit wall is."""
+
+    def inpaint(
+        self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], seeds: Sequence[int]
+    ) -> list[np.ndarray]:
+        return [
+            np.where(mask[..., None] > 0, np.uint8(200), image)
+            for image, mask in zip(images, masks, strict=True)
+        ]
+
+
 @pytest.mark.parametrize("side", [128, 256, 500])
 def test_a_woman_is_not_continued_into_the_sky_behind_her(side: int) -> None:
     truth, mask, woman = umbrella(side)
@@ -86,6 +98,20 @@ def test_ground_between_legs_stays_to_be_seen() -> None:
         mask[60:90, left : left + 8] = 255
     (hidden,) = hide_occluders(ClassicalInpainter(), [with_object(meadow, mask)], [mask], [0])
     assert hidden is mask
+
+
+@pytest.mark.parametrize(("width", "is_hidden"), [(2, False), (14, True)])
+def test_a_bit_of_a_shadow_is_gone_on_with(width: int, is_hidden: bool) -> None:
+    """The wheels of a skateboard leave a gap to its shadow on the wall."""
+    photo = np.full((128, 128, 3), 200, np.uint8)
+    photo[20:110, 60:80] = 90
+    mask = np.zeros((128, 128), np.uint8)
+    mask[20:110, 20:62] = 255
+    for top in (34, 90):
+        mask[top : top + 6, 62 : 62 + width] = 255
+    (hidden,) = hide_occluders(Whitewash(), [photo], [mask], [0])
+    assert (hidden is not mask) == is_hidden
+    assert np.mean(hidden[40:90, 62:78] == 255) == is_hidden
 
 
 def test_where_nothing_but_things_is_left_they_are_not_hidden_whole() -> None:

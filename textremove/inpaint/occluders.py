@@ -19,7 +19,8 @@ from textremove.inpaint.blend import match_surroundings, mean_nearby
 from textremove.inpaint.masks import dilate
 from textremove.inpaint.protocol import Inpainter
 
-_LEAST = 0.02  # of a hole's area: smaller gaps, and what stands in them, are left alone
+_LEAST_GAPS = 0.02  # of a hole's area: where there are fewer gaps nobody looks into them
+_LEAST_PARTS = 0.06  # likewise, of what stands in them: a bit of a shadow is better gone on with
 _SIDE = 128  # pixels; larger squares are looked at in this size
 _SURELY = 60.0  # grey levels; what is so far off from the ground is no ground
 _PERHAPS = 20.0  # and what hangs together with it is none from here on
@@ -64,7 +65,7 @@ def _hull(mask: np.ndarray) -> np.ndarray | None:
     hull = mask.copy()
     for outline in outlines:
         cv2.fillConvexPoly(hull, cv2.convexHull(outline), 255)
-    return hull if _is_enough((hull > 0) & (mask == 0), mask) else None
+    return hull if _is_share((hull > 0) & (mask == 0), mask, _LEAST_GAPS) else None
 
 
 def _with_things_in_front(
@@ -78,7 +79,7 @@ def _with_things_in_front(
         cv2.resize(array, size, interpolation=cv2.INTER_AREA) for array in (ground, photo, mask, hull)
     )
     parts_hw = _unlike_the_ground(ground_hwC, photo_hwC, (hull_hw > 0) & (mask_hw == 0))
-    if not _is_enough(parts_hw, mask_hw):
+    if not _is_share(parts_hw, mask_hw, _LEAST_PARTS):
         return mask
     things_hw = cv2.dilate(_whole(parts_hw, photo_hwC, mask_hw > 0).astype(np.uint8), _MARGIN)
     things = cv2.resize(things_hw, (width, height), interpolation=cv2.INTER_NEAREST)
@@ -118,5 +119,5 @@ def _whole(parts_hw: np.ndarray, photo_hwC: np.ndarray, hole_hw: np.ndarray) -> 
     return things_hw if np.count_nonzero(ground_hw) >= _LEAST_GROUND * ground_hw.size else parts_hw
 
 
-def _is_enough(part: np.ndarray, mask: np.ndarray) -> bool:
-    return bool(part.any() and np.count_nonzero(part) >= _LEAST * np.count_nonzero(mask))
+def _is_share(part: np.ndarray, mask: np.ndarray, least: float) -> bool:
+    return bool(part.any() and np.count_nonzero(part) >= least * np.count_nonzero(mask))
