@@ -91,5 +91,5 @@ def test_behind_an_umbrella_is_sky_and_not_the_dress_of_who_holds_it(
         result = fill_holes(load_inpainter(name), [image], [mask], [0], config)[0]
         second_differences = cv2.Laplacian(result.astype(np.float32), cv2.CV_32F)
         roughness[occluders] = np.abs(second_differences).max(axis=2)[inside].mean()
-    assert roughness["never"] > 20  # it is a dress of flowers
+    assert roughness["never"] > 10  # hair, and a dress of flowers
     assert roughness["auto"] < 5
