@@ -95,6 +95,10 @@ class Case:
 
 def main(config: Config) -> None:
     """Measure fine-tuning steps and a removal of Stable Diffusion 2 inpainting at full size."""
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise SystemExit(
+            "error: there is no GPU here; for a try without one say --device cpu and a small --base"
+        )
     write_result("full_size", measure(config))
 
 
